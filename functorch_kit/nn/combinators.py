@@ -1,0 +1,192 @@
+"""Models made of models: in sequence, side by side, around a shortcut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from functorch_kit.nn.scope import part_key, scope, tag
+from functorch_kit.types import Key, Model, ModelState, Params, PyTree, Spec
+
+
+def serial(*numbered: Model, **named: Model) -> Model:
+    """Apply one part after another, each to the output of the one before.
+
+    Args:
+        *numbered: parts that are addressed by their position, ``0/kernel``; or else
+        **named: parts that are addressed by name, ``conv/kernel``. Names are the better habit:
+            a part's parameters and randomness then do not depend on what stands before it.
+
+    Returns:
+        A Model whose params and model_state are dicts with an entry for each part that has any.
+
+    Raises:
+        ValueError: numbered and named parts mixed, or none at all.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> model = nn.serial(hidden=nn.dense(8), act=nn.relu, head=nn.dense(3))
+        >>> params, state = model.init(jax.random.key(0), jax.ShapeDtypeStruct((2, 5), jnp.float32))
+        >>> jax.tree.map(jnp.shape, params)["hidden"]["kernel"]
+        (5, 8)
+        >>> y, state = model.apply(params, state, jnp.ones((2, 5)))
+        >>> y.shape
+        (2, 3)
+    """
+    parts = _named(numbered, named, "serial")
+
+    def init(key: Key, x_spec: Spec) -> tuple[Params, ModelState]:
+        params, states = {}, {}
+        for name, part in parts.items():
+            with scope(name):
+                params[name], states[name] = part.init(part_key(key, name), x_spec)
+                x_spec = output_spec(part, params[name], states[name], x_spec)
+        return _non_empty(params, {}), _non_empty(states, ())
+
+    def apply(params, model_state, x, *, key=None, train=False):
+        states = {}
+        for name, part in parts.items():
+            x, states[name] = apply_part(name, part, params, model_state, x, key, train)
+        return x, _non_empty(states, ())
+
+    return Model(init, apply)
+
+
+def parallel(
+    *numbered: Model, combine: Callable[..., Any] | None = None, **named: Model
+) -> Model:
+    """Apply every part to the same input.
+
+    Args:
+        *numbered: parts that are addressed by their position; or else
+        **named: parts that are addressed by name.
+        combine: a function of the parts' outputs, in order, such as ``jnp.add`` for two parts or
+            ``lambda *ys: jnp.concatenate(ys, -1)``. Without it the output is a dict name -> output.
+
+    Raises:
+        ValueError: numbered and named parts mixed, or none at all.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> model = nn.parallel(value=nn.dense(1), policy=nn.dense(4))
+        >>> params, state = model.init(jax.random.key(0), jax.ShapeDtypeStruct((2, 5), jnp.float32))
+        >>> y, _ = model.apply(params, state, jnp.ones((2, 5)))
+        >>> {name: leaf.shape for name, leaf in y.items()}
+        {'value': (2, 1), 'policy': (2, 4)}
+    """
+    parts = _named(numbered, named, "parallel")
+
+    def init(key: Key, x_spec: Spec) -> tuple[Params, ModelState]:
+        params, states = {}, {}
+        for name, part in parts.items():
+            with scope(name):
+                params[name], states[name] = part.init(part_key(key, name), x_spec)
+        return _non_empty(params, {}), _non_empty(states, ())
+
+    def apply(params, model_state, x, *, key=None, train=False):
+        ys, states = {}, {}
+        for name, part in parts.items():
+            ys[name], states[name] = apply_part(name, part, params, model_state, x, key, train)
+        return (combine(*ys.values()) if combine else ys), _non_empty(states, ())
+
+    return Model(init, apply)
+
+
+def residual(body: Model, shortcut: Model | None = None) -> Model:
+    """``body(x) + shortcut(x)``; without a shortcut, ``body(x) + x``.
+
+    Args:
+        body: its parameters stand under ``body/``.
+        shortcut: a projection where the shapes differ; its parameters stand under ``shortcut/``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> model = nn.residual(nn.lambda_(lambda x: 3 * x))
+        >>> model.apply({}, (), jnp.ones(2))[0].tolist()
+        [4.0, 4.0]
+    """
+    both = parallel(body=body, shortcut=shortcut or lambda_(lambda x: x), combine=_add)
+    return both
+
+
+def lambda_(function: Callable[[Any], Any]) -> Model:
+    """A plain function of ``x`` as a Model without parameters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> nn.lambda_(jnp.square).apply({}, (), jnp.arange(3.0))[0].tolist()
+        [0.0, 1.0, 4.0]
+    """
+
+    def apply(params, model_state, x, *, key=None, train=False):
+        return function(x), model_state
+
+    return Model(lambda key, x_spec: ({}, ()), apply)
+
+
+def apply_part(
+    name: str,
+    part: Model,
+    params: Params,
+    model_state: ModelState,
+    x: PyTree,
+    key: Key | None,
+    train: bool,
+) -> tuple[Any, ModelState]:
+    """Apply the part called ``name`` with its share of params, state and key; for own combinators.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> apply_part("double", nn.lambda_(lambda x: 2 * x), {}, (), jnp.ones(1), None, False)
+        (Array([2.], dtype=float32), ())
+    """
+    with scope(name):
+        y, part_state = part.apply(
+            _entry(params, name),
+            _entry(model_state, name),
+            x,
+            key=part_key(key, name),
+            train=train,
+        )
+        return tag(y), part_state
+
+
+def output_spec(model: Model, params: Params, model_state: ModelState, x_spec: Spec) -> Spec:
+    """Shape and dtype of a model's output, without computing it.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> x_spec = jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)
+        >>> output_spec(nn.flatten(), {}, (), x_spec).shape
+        (4, 64)
+    """
+    return jax.eval_shape(lambda p, s, x: model.apply(p, s, x)[0], params, model_state, x_spec)
+
+
+def _named(
+    numbered: tuple[Model, ...], named: Mapping[str, Model], caller: str
+) -> Mapping[str, Model]:
+    if bool(numbered) == bool(named):
+        raise ValueError(f"{caller} takes its parts either all by position or all by name")
+    return named or {str(index): part for index, part in enumerate(numbered)}
+
+
+def _entry(tree: PyTree, name: str) -> PyTree:
+    return tree[name] if isinstance(tree, Mapping) and name in tree else ()
+
+
+def _non_empty(trees: dict[str, PyTree], nothing: PyTree) -> PyTree:
+    kept = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
+    return kept or nothing
+
+
+def _add(a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda left, right: left + right, a, b)

@@ -1,0 +1,102 @@
+"""Layers that are one matrix: dense, embedding."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from functorch_kit.types import Model
+
+Initializer = jax.nn.initializers.Initializer
+
+lecun_normal = jax.nn.initializers.lecun_normal()
+
+
+def dense(
+    features: int,
+    *,
+    use_bias: bool = True,
+    kernel_init: Initializer = lecun_normal,
+    bias_init: Initializer = jax.nn.initializers.zeros,
+) -> Model:
+    """``y = x @ kernel + bias`` over the last axis.
+
+    Args:
+        features: size of the last axis of the output.
+        use_bias: whether there is a ``bias`` (features,).
+        kernel_init: initialiser of ``kernel`` (last axis of x, features), as in
+            ``jax.nn.initializers``.
+        bias_init: initialiser of ``bias``.
+
+    Returns:
+        A Model from (..., n) to (..., features); parameters take the dtype of the input.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> layer = nn.dense(2, kernel_init=jax.nn.initializers.ones)
+        >>> params, _ = layer.init(jax.random.key(0), jax.ShapeDtypeStruct((1, 3), jnp.float32))
+        >>> layer.apply(params, (), jnp.array([[1.0, 2.0, 3.0]]))[0].tolist()
+        [[6.0, 6.0]]
+    """
+
+    def init(key, x_spec):
+        kernel_key, bias_key = jax.random.split(key)
+        params = {"kernel": kernel_init(kernel_key, (x_spec.shape[-1], features), x_spec.dtype)}
+        if use_bias:
+            params["bias"] = bias_init(bias_key, (features,), x_spec.dtype)
+        return params, ()
+
+    def apply(
+        params, model_state, x: Float[Array, "*batch n"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features"], tuple]:
+        y = x @ params["kernel"]
+        return (add_bias(y, params["bias"]) if use_bias else y), ()
+
+    return Model(init, apply)
+
+
+def embedding(
+    vocabulary: int,
+    features: int,
+    *,
+    dtype: jnp.dtype | type = jnp.float32,
+    embedding_init: Initializer = jax.nn.initializers.normal(0.02),
+) -> Model:
+    """Rows of a table, by integer.
+
+    Args:
+        vocabulary: number of rows; an index outside 0 … vocabulary - 1 gives NaN, never a
+            neighbour's row.
+        features: size of a row.
+        dtype: of the table.
+        embedding_init: initialiser of ``embedding`` (vocabulary, features).
+
+    Returns:
+        A Model from integers (...) to (..., features).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> layer = nn.embedding(5, 2)
+        >>> params, _ = layer.init(jax.random.key(0), jax.ShapeDtypeStruct((4,), jnp.int32))
+        >>> layer.apply(params, (), jnp.array([0, 4, 4, 1]))[0].shape
+        (4, 2)
+    """
+
+    def init(key, x_spec):
+        return {"embedding": embedding_init(key, (vocabulary, features), dtype)}, ()
+
+    def apply(
+        params, model_state, x: Int[Array, "*batch"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features"], tuple]:
+        inside = (x >= 0) & (x < vocabulary)
+        # jnp indexing wraps negative integers, so -1 has to be sent outside by hand.
+        return params["embedding"].at[jnp.where(inside, x, vocabulary)].get(mode="fill"), ()
+
+    return Model(init, apply)
+
+
+def add_bias(y: Array, bias: Array) -> Array:
+    return y + jnp.reshape(bias, (1,) * (y.ndim - 1) + bias.shape)

@@ -1,0 +1,147 @@
+"""Normalisation: over the batch, over features, over groups of channels."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from functorch_kit.types import Model
+
+
+def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5) -> Model:
+    """Normalise each channel by the batch's mean and variance; by running ones in evaluation.
+
+    Ioffe and Szegedy, 2015. The batch is normalised by its biased variance and the running variance
+    takes the unbiased one, as PyTorch does.
+
+    Args:
+        momentum: how much of the running statistics is kept at each training step.
+        epsilon: added to the variance.
+
+    Returns:
+        A Model on (batch, ..., channels) with params ``scale`` and ``bias`` (channels,) and
+        model_state ``mean`` and ``var`` (channels,).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> x = jnp.array([[1.0], [3.0]])
+        >>> params, state = nn.batch_norm().init(jax.random.key(0), x)
+        >>> y, state = nn.batch_norm(momentum=0.5).apply(params, state, x, train=True)
+        >>> y.round(3).tolist(), state["mean"].tolist(), state["var"].tolist()
+        ([[-1.0], [1.0]], [1.0], [1.5])
+    """
+
+    def init(key, x_spec):
+        channels, dtype = x_spec.shape[-1:], x_spec.dtype
+        params = {"scale": jnp.ones(channels, dtype), "bias": jnp.zeros(channels, dtype)}
+        return params, {"mean": jnp.zeros(channels, dtype), "var": jnp.ones(channels, dtype)}
+
+    def apply(
+        params, model_state, x: Float[Array, "batch *space channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "batch *space channels"], dict]:
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            mean, var = jnp.mean(x, axes), jnp.var(x, axes)
+            count = x.size // x.shape[-1]
+            unbiased = var * (count / max(count - 1, 1))
+            model_state = {
+                "mean": momentum * model_state["mean"] + (1 - momentum) * mean,
+                "var": momentum * model_state["var"] + (1 - momentum) * unbiased,
+            }
+        else:
+            mean, var = model_state["mean"], model_state["var"]
+        # One scale and one shift per channel: two passes over x instead of four.
+        scale = params["scale"] * jax.lax.rsqrt(var + epsilon)
+        shift = params["bias"] - mean * scale
+        return x * _last_axis(scale, x.ndim) + _last_axis(shift, x.ndim), model_state
+
+    return Model(init, apply)
+
+
+def layer_norm(*, epsilon: float = 1e-5, use_bias: bool = True) -> Model:
+    """Normalise the last axis of each position by its own mean and variance.
+
+    Ba, Kiros and Hinton, 2016.
+
+    Args:
+        epsilon: added to the variance.
+        use_bias: whether there is a ``bias`` beside the ``scale``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> x = jnp.array([[1.0, 3.0]])
+        >>> params, _ = nn.layer_norm().init(jax.random.key(0), x)
+        >>> nn.layer_norm().apply(params, (), x)[0].round(3).tolist()
+        [[-1.0, 1.0]]
+    """
+
+    def init(key, x_spec):
+        return _scale_and_bias(x_spec, use_bias), ()
+
+    def apply(
+        params, model_state, x: Float[Array, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features"], tuple]:
+        return _affine(_standardize(x, (-1,), epsilon), params), ()
+
+    return Model(init, apply)
+
+
+def group_norm(groups: int, *, epsilon: float = 1e-5) -> Model:
+    """Normalise groups of channels over space, each example by itself.
+
+    Wu and He, 2018.
+
+    Args:
+        groups: number of groups; must divide the channels.
+        epsilon: added to the variance.
+
+    Raises:
+        ValueError: the groups do not divide the channels.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> x = jnp.arange(8.0).reshape(1, 2, 4)
+        >>> params, _ = nn.group_norm(2).init(jax.random.key(0), x)
+        >>> nn.group_norm(2).apply(params, (), x)[0].shape
+        (1, 2, 4)
+    """
+
+    def init(key, x_spec):
+        if x_spec.shape[-1] % groups:
+            raise ValueError(f"group_norm: {groups} groups do not divide {x_spec.shape[-1]} channels")
+        return _scale_and_bias(x_spec, use_bias=True), ()
+
+    def apply(
+        params, model_state, x: Float[Array, "batch *space channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "batch *space channels"], tuple]:
+        grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+        axes = (*range(1, grouped.ndim - 2), grouped.ndim - 1)
+        return _affine(_standardize(grouped, axes, epsilon).reshape(x.shape), params), ()
+
+    return Model(init, apply)
+
+
+def _standardize(x, axes, epsilon):
+    mean = jnp.mean(x, axes, keepdims=True)
+    centred = x - mean
+    var = jnp.mean(jnp.square(centred), axes, keepdims=True)
+    return centred * jax.lax.rsqrt(var + epsilon)
+
+
+def _scale_and_bias(x_spec, use_bias: bool) -> dict:
+    channels, dtype = x_spec.shape[-1:], x_spec.dtype
+    params = {"scale": jnp.ones(channels, dtype)}
+    return params | {"bias": jnp.zeros(channels, dtype)} if use_bias else params
+
+
+def _affine(x, params):
+    y = x * _last_axis(params["scale"], x.ndim)
+    return y + _last_axis(params["bias"], x.ndim) if "bias" in params else y
+
+
+def _last_axis(v, ndim: int):
+    return v.reshape((1,) * (ndim - 1) + v.shape)

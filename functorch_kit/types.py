@@ -1,0 +1,103 @@
+"""The shapes that every room shares: a model, what an objective returns, and names for pytrees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
+from jaxtyping import Array, Float
+
+PyTree = Any
+"""Any nesting of dicts, tuples, lists and registered dataclasses with arrays as leaves."""
+Params = PyTree
+"""What the optimizer trains: nested dicts, addressed like ``blocks/3/attention/query/kernel``."""
+ModelState = PyTree
+"""What passes from call to call untrained: BatchNorm statistics, a carry, a cache; ``()`` if none."""
+Batch = dict[str, Any]
+"""Named arrays with the example axis first: ``x``, ``y``, and ``weight`` (B,), 0 for padding."""
+Key = jax.Array
+"""A typed PRNG key from ``jax.random.key``."""
+Spec = PyTree
+"""A pytree of ``jax.ShapeDtypeStruct`` (or of arrays, of which only shape and dtype are read)."""
+HParams = dict[str, Any]
+"""Hyperparameters: a dict of scalar arrays, traced like any other argument of a step."""
+
+
+class Model(NamedTuple):
+    """A network as two pure functions.
+
+    Attributes:
+        init: ``init(key, x_spec) -> (params, model_state)``; ``x_spec`` gives the shape of one batch.
+        apply: ``apply(params, model_state, x, *, key=None, train=False) -> (y, model_state)``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> double = Model(
+        ...     init=lambda key, x_spec: ({}, ()),
+        ...     apply=lambda params, state, x, *, key=None, train=False: (2 * x, state))
+        >>> y, _ = double.apply({}, (), jnp.ones(3))
+        >>> y.tolist()
+        [2.0, 2.0, 2.0]
+    """
+
+    init: Callable[..., tuple[Params, ModelState]]
+    apply: Callable[..., tuple[Any, ModelState]]
+
+
+class Outcome(NamedTuple):
+    """What an objective says of one batch: a weighted sum and its weight, never a mean.
+
+    Sums add over micro-batches, devices and ragged last batches; means do not.
+
+    Attributes:
+        loss_sum: sum over the examples of weight times loss, shape ``()``.
+        weight: sum of the weights, shape ``()``.
+        model_state: the model's state after the call.
+        metrics: name -> summable pytree with a ``compute()`` (see ``functorch_kit.metrics``).
+    """
+
+    loss_sum: Float[Array, ""]
+    weight: Float[Array, ""]
+    model_state: ModelState
+    metrics: dict[str, Any]
+
+
+Objective = Callable[..., Outcome]
+"""``objective(params, model_state, batch, *, key, train) -> Outcome``."""
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Write a pytree key path the way this toolkit addresses leaves, with slashes.
+
+    Example:
+        >>> import jax
+        >>> tree = {"head": {"kernel": 1, "bias": (2, 3)}}
+        >>> [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+        ['head/bias/0', 'head/bias/1', 'head/kernel']
+    """
+    return "/".join(_entry_name(entry) for entry in path)
+
+
+def _entry_name(entry: Any) -> str:
+    match entry:
+        case DictKey(key=key) | FlattenedIndexKey(key=key):
+            return str(key)
+        case SequenceKey(idx=index):
+            return str(index)
+        case GetAttrKey(name=name):
+            return name
+        case _:
+            return str(entry)
+
+
+def spec_of(tree: PyTree) -> Spec:
+    """Shapes and dtypes of a pytree of arrays, as ``jax.ShapeDtypeStruct``s.
+
+    Example:
+        >>> import numpy as np
+        >>> spec_of({"x": np.zeros((2, 3), np.float32)})["x"].shape
+        (2, 3)
+    """
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
