@@ -1,0 +1,6 @@
+"""The zoo: each model is a frozen Config and a function that returns a Model."""
+
+from functorch_kit.models.cnn import CNNConfig, cnn
+from functorch_kit.models.mlp import MLPConfig, mlp
+
+__all__ = ["CNNConfig", "MLPConfig", "cnn", "mlp"]

@@ -1,0 +1,50 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from functorch_kit import nn
+from functorch_kit.types import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPConfig:
+    """A multilayer perceptron.
+
+    Attributes:
+        hidden: width of each hidden layer.
+        outputs: size of the output.
+        dropout: rate after each hidden layer; may be traced.
+        use_bias: whether the dense layers have biases; the lecture's two-layer net has none.
+
+    Example:
+        >>> MLPConfig(hidden=(64,)).outputs
+        10
+    """
+
+    hidden: tuple[int, ...] = (128, 128)
+    outputs: int = 10
+    dropout: float | jax.Array = 0.0
+    use_bias: bool = True
+
+
+def mlp(config: MLPConfig) -> Model:
+    """Flatten, then dense layers with ReLU (and dropout) between them.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import models
+        >>> model = models.mlp(models.MLPConfig(hidden=(16,), outputs=3))
+        >>> params, state = model.init(jax.random.key(0), jax.ShapeDtypeStruct((2, 8, 8), jnp.float32))
+        >>> sorted(params), params["hidden_0"]["kernel"].shape
+        (['head', 'hidden_0'], (64, 16))
+    """
+    parts = {"flatten": nn.flatten()}
+    for index, width in enumerate(config.hidden):
+        parts[f"hidden_{index}"] = nn.dense(width, use_bias=config.use_bias)
+        parts[f"relu_{index}"] = nn.relu
+        parts[f"dropout_{index}"] = nn.dropout(config.dropout)
+    return nn.serial(**parts, head=nn.dense(config.outputs, use_bias=config.use_bias))
