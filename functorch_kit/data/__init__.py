@@ -1,0 +1,26 @@
+"""Data: ``batch = pipeline(step)``, a pure function of (seed, step)."""
+
+from functorch_kit.data.arrays import arrays, npz
+from functorch_kit.data.digits import digits
+from functorch_kit.data.order import Order, Sequential, Shuffled, permuted
+from functorch_kit.data.pipeline import Data, DataError, Pipeline, evaluation, training
+from functorch_kit.data.split import stratified_split
+from functorch_kit.data.synthetic import gaussian, synthetic_images
+
+__all__ = [
+    "Data",
+    "DataError",
+    "Order",
+    "Pipeline",
+    "Sequential",
+    "Shuffled",
+    "arrays",
+    "digits",
+    "evaluation",
+    "gaussian",
+    "npz",
+    "permuted",
+    "stratified_split",
+    "synthetic_images",
+    "training",
+]
