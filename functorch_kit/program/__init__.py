@@ -1,0 +1,31 @@
+"""Programs that are compiled once and tell the truth: cost, time, memory, and modes compared."""
+
+from functorch_kit.program.cache import use_cache
+from functorch_kit.program.comparison import ComparisonError, compare
+from functorch_kit.program.comparison_table import Comparison, VariantResult
+from functorch_kit.program.compile_report import ProgramReport
+from functorch_kit.program.cost import flops, flops_by_scope
+from functorch_kit.program.executable import Program, compile
+from functorch_kit.program.layer_summary import Summary, SummaryRow, summary
+from functorch_kit.program.mismatch import ProgramMismatch
+from functorch_kit.program.timing import Timing, matmul_ceiling, measure
+
+__all__ = [
+    "Comparison",
+    "ComparisonError",
+    "Program",
+    "ProgramMismatch",
+    "ProgramReport",
+    "Summary",
+    "SummaryRow",
+    "Timing",
+    "VariantResult",
+    "compare",
+    "compile",
+    "flops",
+    "flops_by_scope",
+    "matmul_ceiling",
+    "measure",
+    "summary",
+    "use_cache",
+]

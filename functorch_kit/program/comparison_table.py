@@ -1,0 +1,155 @@
+"""What a comparison found, as values, as plain JSON, and as a table of text."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantResult:
+    """One row of a comparison; every measure is None where ``error`` is not.
+
+    Attributes:
+        name: ``eager``, ``disable_jit``, ``jit``, ``aot`` or ``scan``.
+        error: why there is nothing to report, in one line; None if the variant ran.
+        compile_seconds: time in XLA until the first result.
+        first_call_seconds: the first call, with its result; for ``jit`` it holds tracing and
+            compiling, which ``aot`` and ``scan`` have done before; for ``scan`` it is all steps.
+        median_seconds: per step, over the samples.
+        q25_seconds: a quarter of the samples took less.
+        q75_seconds: a quarter took more.
+        calls: how many steps were timed.
+        speedup: how many times faster than the reference.
+        gflops: GFLOP/s by the operations counted in the jaxpr.
+        matmul_share: that rate as a share of a matrix product's, measured in the same run.
+        max_difference: the largest absolute difference from the reference's result.
+        max_relative_difference: the largest in units of the leaf's largest absolute value.
+        worst_leaf: the leaf that ``max_relative_difference`` is of; None if nothing differs.
+        agrees: whether that is within the tolerance; None without one.
+    """
+
+    name: str
+    error: str | None = None
+    compile_seconds: float | None = None
+    first_call_seconds: float | None = None
+    median_seconds: float | None = None
+    q25_seconds: float | None = None
+    q75_seconds: float | None = None
+    calls: int = 0
+    speedup: float | None = None
+    gflops: float | None = None
+    matmul_share: float | None = None
+    max_difference: float | None = None
+    max_relative_difference: float | None = None
+    worst_leaf: str | None = None
+    agrees: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The rows of a comparison, and what holds for all of them.
+
+    Attributes:
+        variants: a row each, in the order asked for.
+        reference: the variant that the others are compared with: the first that ran.
+        flops: floating-point operations of one step; None if they could not be counted.
+        matmul_gflops: the ceiling that rates are divided by.
+        steps: after how many steps results were compared.
+        scan_length: steps in one ``scan``.
+        tolerance: the relative difference up to which results agree.
+        warnings: one line for each measurement that cannot be right.
+        environment: versions and device.
+    """
+
+    variants: tuple[VariantResult, ...]
+    reference: str | None
+    flops: int | None
+    matmul_gflops: float
+    steps: int
+    scan_length: int
+    tolerance: float | None
+    warnings: tuple[str, ...]
+    environment: dict[str, str | int]
+
+    def __getitem__(self, name: str) -> VariantResult:
+        """The row of that name."""
+        for row in self.variants:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists, ready for JSON; an infinite difference is ``"inf"``."""
+        return _plain(dataclasses.asdict(self))
+
+    def __str__(self) -> str:
+        """The table, its numbers right-aligned, a line for each warning below."""
+        rows = [_HEADER, *(_cells(row) for row in self.variants if row.error is None)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = {row[0]: _aligned(row, widths) for row in rows}
+        table = [lines[_HEADER[0]]]
+        for row in self.variants:
+            table.append(
+                lines[row.name] if row.error is None else f"{row.name:<{widths[0]}}  {row.error}"
+            )
+        foot = f"ceiling: {self.matmul_gflops:.4g} GFLOP/s in a float32 matrix product"
+        if self.flops is not None:
+            foot = f"{self.flops:,} FLOPs a step; {foot}"
+        return "\n".join([*table, foot, *(f"warning: {line}" for line in self.warnings)])
+
+
+_HEADER = (
+    "variant", "compile", "first call", "median", "q25 – q75", "calls", "speed-up", "GFLOP/s",
+    "of matmul", "difference", "relative", "leaf",
+)  # fmt: skip
+
+
+def _cells(row: VariantResult) -> tuple[str, ...]:
+    verdict = {True: " ok", False: " FAR", None: ""}[row.agrees]
+    return (
+        row.name,
+        _time(row.compile_seconds),
+        _time(row.first_call_seconds),
+        _time(row.median_seconds),
+        f"{_time(row.q25_seconds)} – {_time(row.q75_seconds)}",
+        f"{row.calls:,}",
+        _number(row.speedup, ".2f"),
+        _number(row.gflops, ".3g"),
+        _number(row.matmul_share, ".1%"),
+        _number(row.max_difference, ".2g"),
+        _number(row.max_relative_difference, ".2g") + verdict,
+        row.worst_leaf or "–",
+    )
+
+
+def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
+    first, *middle, last = cells
+    numbers = [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
+    return "  ".join([first.ljust(widths[0]), *numbers, last]).rstrip()
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
+        if seconds < limit:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case float() if not math.isfinite(value):
+            return str(value)  # JSON has no infinity
+        case _:
+            return value

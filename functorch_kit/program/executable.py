@@ -1,0 +1,124 @@
+"""A function compiled ahead of time, for fixed shapes, that tells the truth about itself."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.stages import Compiled
+
+from functorch_kit.program.cache import watch_compilations
+from functorch_kit.program.compile_report import ProgramReport, report_on
+from functorch_kit.program.mismatch import ProgramMismatch, explain
+from functorch_kit.program.specs import argument_names, to_spec
+from functorch_kit.types import PyTree, Spec
+
+
+class Program:
+    """A compiled function that cannot retrace; made by ``compile``.
+
+    Attributes:
+        name: what messages and reports call it.
+        report: what compiling it showed.
+        specs: one pytree of ``jax.ShapeDtypeStruct`` for each positional argument.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from functorch_kit import program
+        >>> double = program.compile(lambda x: 2 * x, jnp.zeros(3), name="double")
+        >>> double(jnp.arange(3.0)).tolist()
+        [0.0, 2.0, 4.0]
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        compiled: Compiled,
+        specs: tuple[Spec, ...],
+        report: ProgramReport,
+    ) -> None:
+        self.name = name
+        self.report = report
+        self.specs = specs
+        self.__wrapped__ = fn
+        self._compiled = compiled
+
+    def __call__(self, *args: PyTree) -> Any:
+        """Run it; the result may still be on its way (``jax.block_until_ready`` waits for it).
+
+        Args:
+            *args: arrays of exactly the shapes, dtypes and structure that it was compiled for;
+                donated ones are gone afterwards.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            ProgramMismatch: something else came; the message names each wrong leaf.
+        """
+        # No check before the call: JAX makes its own, and this one would cost every step.
+        try:
+            return self._compiled(*args)
+        except TypeError as error:
+            names = argument_names(self.__wrapped__, len(self.specs))
+            message = explain(self.name, names, self.specs, args)
+            if message is None:
+                raise
+            raise ProgramMismatch(message) from error
+
+    def __repr__(self) -> str:
+        return f"Program({self.name!r})"
+
+
+def compile(
+    fn: Callable[..., Any], *specs: Spec, name: str, donate: tuple[int, ...] = ()
+) -> Program:
+    """Lower and compile a function for the given shapes, before there is any data.
+
+    Args:
+        fn: a pure function of pytrees.
+        *specs: one pytree for each positional argument, of ``jax.ShapeDtypeStruct``s, or of arrays
+            of which only shape and dtype are read.
+        name: what errors and reports call the program.
+        donate: positions of arguments whose memory the outputs may take; those are gone after a
+            call. Leaves that could not be reused stand in ``report.not_donated``.
+
+    Returns:
+        The program, with its report.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> spec = jax.ShapeDtypeStruct((4, 3), jnp.float32)
+        >>> norm = compile(lambda x: (x * x).sum(), spec, name="norm")
+        >>> norm.report.flops, norm.report.argument_bytes
+        (24, 48)
+    """
+    shapes = tuple(map(to_spec, specs))
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        # Not lost: the report names the leaves, which the warning does not.
+        warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
+        # keep_unused: a leaf that the function ignores is checked like any other, and the
+        # compiled program's parameters are the leaves, one for one.
+        traced = jax.jit(fn, donate_argnums=donate, keep_unused=True).trace(*shapes)
+        lowered = traced.lower()
+    lowered_at = time.perf_counter()
+    with watch_compilations() as seen:
+        compiled = lowered.compile()
+    compiled_at = time.perf_counter()
+    report = report_on(
+        compiled,
+        traced.jaxpr.jaxpr,
+        argument_names=argument_names(fn, len(shapes)),
+        specs=shapes,
+        donate=donate,
+        name=name,
+        lower_seconds=lowered_at - began,
+        compile_seconds=compiled_at - lowered_at,
+        from_cache=seen.hits > 0,
+    )
+    return Program(name, fn, compiled, shapes, report)
