@@ -1,0 +1,241 @@
+"""``report.html``: one page that holds a whole run and loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from functorch_kit.report.markup import escape, inline_svg, section, side_by_side
+from functorch_kit.report.plots import PlotsError, curves
+from functorch_kit.report.quantities import (
+    as_number,
+    count,
+    duration,
+    is_share,
+    metric,
+    size,
+    words,
+)
+from functorch_kit.report.records import RecordError, read_metrics
+from functorch_kit.report.sections import (
+    configuration,
+    confusion_matrix,
+    environment_facts,
+    evaluations,
+    program_report,
+    waiting,
+    worst_mistakes,
+)
+from functorch_kit.report.theme import CSS
+
+_CURVES = 6
+_CARDS = 6
+# What is no metric of training, though it stands in a row.
+_NOT_CURVES = ("step", "split", "best", "seconds", "epoch", "examples", "time")
+_HEADLINES = (
+    "test_accuracy", "validation_accuracy", "test_loss", "validation_loss", "train_loss",
+)  # fmt: skip
+# The page can neither run a script nor load a file, whatever stands in it.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def write_page(
+    run_dir: str | os.PathLike[str],
+    *,
+    confusion: Any = None,
+    class_names: Iterable[Any] | None = None,
+    mistakes: Sequence[Mapping[str, Any]] | None = None,
+) -> Path:
+    """Write ``report.html`` from the files of a run.
+
+    Read are summary.json, metrics.jsonl, program.json, environment.json and config.yaml; a section
+    whose file is missing or damaged is absent. Without matplotlib the page has no curves.
+
+    Args:
+        run_dir: the run's folder.
+        confusion: counts, shape (K, K), row = true class, column = predicted class.
+        class_names: K names of classes.
+        mistakes: dicts with ``image`` (H, W) or (H, W, C) in 0..1, ``label``, ``predicted`` and
+            ``probability``, the worst first.
+
+    Returns:
+        The path of the page.
+
+    Example:
+        >>> import tempfile
+        >>> write_page(tempfile.mkdtemp()).name
+        'report.html'
+    """
+    folder = Path(run_dir)
+    names = None if class_names is None else [str(name) for name in class_names]
+    summary, program, found = (
+        _fields(folder / f"{name}.json") for name in ("summary", "program", "environment")
+    )
+    rows = _rows(folder / "metrics.jsonl")
+    body = "".join(
+        (
+            _header(folder.resolve().name, summary),
+            _cards(summary, program),
+            _curves(rows, _whole(summary.get("best_step"))),
+            side_by_side(
+                confusion_matrix(confusion, names),
+                worst_mistakes(mistakes, names),
+                kind="matrix" if _few(confusion) else "",
+            ),
+            side_by_side(program_report(program) + waiting(program), environment_facts(found)),
+            configuration(_text(folder / "config.yaml")),
+        )
+    )
+    page = folder / "report.html"
+    text = _document(folder.resolve().name, body)
+    # Written beside and moved: whoever looks at the page meanwhile sees the old one whole.
+    draft = page.with_suffix(".html.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(page)
+    return page
+
+
+def _document(title: str, body: str) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)} · functorch_kit</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}<footer>Written by functorch_kit. The numbers behind this page: "
+        "summary.json, metrics.jsonl and program.json in the same folder.</footer>\n"
+        "</main>\n</body>\n</html>\n"
+    )
+
+
+def _header(name: str, summary: Mapping[str, Any]) -> str:
+    status = str(summary.get("status") or "")
+    known = {"finished": "finished", "stopped early": "stopped"}.get(status, "broken")
+    text = status
+    steps, seconds = as_number(summary.get("steps")), as_number(summary.get("seconds"))
+    if status and steps is not None:
+        text += f" after {steps:,.0f} step{'' if steps == 1 else 's'}"
+        text += f" in {duration(seconds)}" if seconds is not None else ""
+    badge = f'<p class="status {known}">{escape(text)}</p>' if status else ""
+    headline = _headline(summary)
+    figure = ""
+    if headline:
+        figure = (
+            f'<div class="headline"><b>{escape(metric(headline, summary[headline]))}</b>'
+            f'<span class="muted">{escape(words(headline))}'
+            f"{' of the best checkpoint' if headline.startswith('test') else ''}</span></div>"
+        )
+    return (
+        f'<header><div><p class="over">functorch_kit run</p><h1>{escape(name)}</h1>{badge}</div>'
+        f"{figure}</header>\n"
+    )
+
+
+def _headline(summary: Mapping[str, Any]) -> str | None:
+    return next((name for name in _HEADLINES if as_number(summary.get(name)) is not None), None)
+
+
+def _cards(summary: Mapping[str, Any], program: Mapping[str, Any]) -> str:
+    shown: dict[str, str] = {}
+    headline = _headline(summary)
+    for split in ("test_", "validation_", "train_"):
+        names = [name for name in summary if name.startswith(split) and name != headline]
+        for name in sorted(names, key=lambda name: not is_share(name)):
+            if as_number(summary[name]) is not None:
+                shown[words(name)] = metric(name, summary[name])
+    steps, seconds = as_number(summary.get("steps")), as_number(summary.get("seconds"))
+    best_step = as_number(summary.get("best_step"))
+    if best_step is not None:
+        shown["best step"] = f"{best_step:,.0f}"
+    parameters = as_number(summary.get("parameters"))
+    if parameters is not None:
+        shown["parameters"] = f"{parameters:,.0f}" if parameters < 1e7 else count(parameters)
+    if steps and seconds:
+        shown["steps per second"] = _speed(steps / seconds)
+    programs = program.get("programs")
+    train = programs.get("train_step") if isinstance(programs, Mapping) else None
+    if isinstance(train, Mapping):
+        flops, peak = as_number(train.get("flops")), as_number(train.get("peak_bytes"))
+        if flops:
+            shown["FLOPs per step"] = count(flops)
+        if peak:
+            shown["peak memory"] = size(peak)
+    if not shown:
+        return ""
+    inner = "".join(
+        f'<div class="card"><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>'
+        for label, text in shown.items()
+    )
+    # Rows of equal length look better than a full one and a rest.
+    lines = -(-len(shown) // _CARDS)
+    return f'<dl class="cards" style="--n:{-(-len(shown) // lines)}">{inner}</dl>\n'
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], best_step: int | None) -> str:
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if name not in _NOT_CURVES and any(as_number(row.get(name)) is not None for row in rows)
+    ]
+    names.sort(key=lambda name: (name != "loss", not is_share(name)))
+    figures = []
+    try:
+        for number, name in enumerate(names[:_CURVES]):
+            svg = curves(rows, name, best_step=best_step)
+            title = words(name)
+            drawing = inline_svg(svg, f"{title} over the steps", f"c{number}")
+            figures.append(
+                f'<figure class="panel"><figcaption>{escape(title.capitalize())}</figcaption>'
+                f"{drawing}</figure>"
+            )
+    except PlotsError as error:
+        return section("Curves", f'<p class="muted">{escape(error)}</p>')
+    if not figures:
+        return ""
+    wide = " single" if len(figures) == 1 else ""
+    notes = "The dotted line marks the best step. " if best_step is not None else ""
+    if len(names) > _CURVES:
+        notes += f"Not drawn: {', '.join(words(name) for name in names[_CURVES:])}."
+    note = f'<p class="note">{escape(notes.strip())}</p>' if notes else ""
+    body = f'<div class="grid{wide}">{"".join(figures)}</div>{note}'
+    return section("Curves", body, evaluations(rows, best_step), panel=False)
+
+
+def _speed(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def _few(matrix: Any) -> bool:
+    """Whether a confusion matrix leaves room for something beside it."""
+    return np.ndim(matrix) == 2 and len(matrix) <= 12
+
+
+def _whole(value: Any) -> int | None:
+    number = as_number(value)
+    return None if number is None else int(number)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(_text(path) or "{}")
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return read_metrics(path)
+    except (OSError, RecordError):
+        return []
