@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
+
+from functorch_kit.types import wide
 
 
 def softmax_cross_entropy(
     logits: Float[Array, "*batch classes"],
-    labels: Int[Array, "*batch"],
+    labels: Integer[Array, "*batch"],
     label_smoothing: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, "*batch"]:
     """Minus the log-probability of the label, in nats.
@@ -32,7 +34,7 @@ def softmax_cross_entropy(
         >>> jnp.exp(-softmax_cross_entropy(logits, jnp.array([0]))).round(4).tolist()
         [0.5]
     """
-    classes = logits.shape[-1]
+    classes, labels = logits.shape[-1], wide(labels)
     log_normalizer = jax.nn.logsumexp(logits, axis=-1)
     # A comparison fuses and has a gradient without a scatter, which is slow on a CPU.
     is_label = labels[..., None] == jnp.arange(classes, dtype=labels.dtype).reshape(

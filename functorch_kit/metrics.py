@@ -1,7 +1,7 @@
 """Metrics as summable pytrees that know how to finish themselves.
 
-A metric of a batch is a value such as ``Mean(total, weight)``. Values of the same metric add, leaf by
-leaf (``merge``), over micro-batches, batches, devices and processes; ``compute()`` comes last.
+A metric of a batch is a value such as ``Mean(total, weight)``. Values of the same metric add, leaf
+by leaf (``merge``), over micro-batches, batches, devices and processes; ``compute()`` comes last.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
-from functorch_kit.types import PyTree
+from functorch_kit.types import PyTree, wide
 
 
 @jax.tree_util.register_dataclass
@@ -28,8 +28,8 @@ class Mean:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> halves = merge(Mean(jnp.array(3.0), jnp.array(1.0)), Mean(jnp.array(1.0), jnp.array(3.0)))
-        >>> float(halves.compute())
+        >>> one, other = Mean(jnp.array(3.0), jnp.array(1.0)), Mean(jnp.array(1.0), jnp.array(3.0))
+        >>> float(merge(one, other).compute())
         1.0
     """
 
@@ -100,7 +100,7 @@ def weighted_mean(values: Float[Array, "*batch"], weight: Float[Array, "*batch"]
 
 def accuracy(
     logits: Float[Array, "*batch classes"],
-    labels: Int[Array, "*batch"],
+    labels: Integer[Array, "*batch"],
     weight: Float[Array, "*batch"],
 ) -> Mean:
     """The share of examples whose largest logit is the label's.
@@ -116,6 +116,7 @@ def accuracy(
         >>> float(accuracy(logits, jnp.array([1, 0, 1]), jnp.array([1.0, 1.0, 0.0])).compute())
         1.0
     """
+    labels = wide(labels)
     right = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
     return weighted_mean(right.astype(weight.dtype), weight)
 
@@ -123,7 +124,8 @@ def accuracy(
 def top_k_accuracy(k: int) -> ClassificationMetric:
     """The share of examples whose label is among the k largest logits.
 
-    The label's rank is the number of classes with a strictly larger logit.
+    The label's rank is the number of classes whose logit is larger, or is NaN: ties count as right,
+    and a network that has diverged does not.
 
     Args:
         k: from 1 up.
@@ -131,18 +133,20 @@ def top_k_accuracy(k: int) -> ClassificationMetric:
     Example:
         >>> import jax.numpy as jnp
         >>> logits = jnp.array([[3.0, 2.0, 1.0]])
-        >>> [float(top_k_accuracy(k)(logits, jnp.array([1]), jnp.ones(1)).compute()) for k in (1, 2)]
+        >>> label, weight = jnp.array([1]), jnp.ones(1)
+        >>> [float(top_k_accuracy(k)(logits, label, weight).compute()) for k in (1, 2)]
         [0.0, 1.0]
     """
 
     def metric(
         logits: Float[Array, "*batch classes"],
-        labels: Int[Array, "*batch"],
+        labels: Integer[Array, "*batch"],
         weight: Float[Array, "*batch"],
     ) -> Mean:
+        labels = wide(labels)
         own = jnp.take_along_axis(logits, labels[..., None], axis=-1)
-        rank = jnp.sum(logits > own, axis=-1)
-        # An impossible label reads NaN, to which nothing is larger: it must not count as right.
+        # Not `logits > own`, which no NaN satisfies: a diverged network would be right every time.
+        rank = jnp.sum(~(logits <= own), axis=-1)
         right = (rank < k) & (labels >= 0) & (labels < logits.shape[-1])
         return weighted_mean(right.astype(weight.dtype), weight)
 
@@ -151,7 +155,7 @@ def top_k_accuracy(k: int) -> ClassificationMetric:
 
 def confusion_matrix(
     logits: Float[Array, "*batch classes"],
-    labels: Int[Array, "*batch"],
+    labels: Integer[Array, "*batch"],
     weight: Float[Array, "*batch"],
 ) -> ConfusionMatrix:
     """True classes in rows, predicted classes in columns.
@@ -168,6 +172,6 @@ def confusion_matrix(
         [[0.0, 1.0], [0.0, 1.0]]
     """
     classes = logits.shape[-1]
-    true = jax.nn.one_hot(labels.reshape(-1), classes, dtype=weight.dtype)
+    true = jax.nn.one_hot(wide(labels).reshape(-1), classes, dtype=weight.dtype)
     predicted = jax.nn.one_hot(jnp.argmax(logits, axis=-1).reshape(-1), classes, dtype=weight.dtype)
     return ConfusionMatrix((true * weight.reshape(-1, 1)).T @ predicted)

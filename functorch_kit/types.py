@@ -6,17 +6,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Integer
 
 PyTree = Any
 """Any nesting of dicts, tuples, lists and registered dataclasses with arrays as leaves."""
 Params = PyTree
 """What the optimizer trains: nested dicts, addressed like ``blocks/3/attention/query/kernel``."""
 ModelState = PyTree
-"""What passes from call to call untrained: BatchNorm statistics, a carry, a cache; ``()`` if none."""
+"""What passes from call to call untrained: BatchNorm statistics, a carry; ``()`` if nothing."""
 Batch = dict[str, Any]
-"""Named arrays with the example axis first: ``x``, ``y``, and ``weight`` (B,), 0 for padding."""
+"""Named arrays with the example axis first: ``x``, ``y``; ``weight`` (B,), 0 for padding."""
 Key = jax.Array
 """A typed PRNG key from ``jax.random.key``."""
 Spec = PyTree
@@ -29,7 +30,7 @@ class Model(NamedTuple):
     """A network as two pure functions.
 
     Attributes:
-        init: ``init(key, x_spec) -> (params, model_state)``; ``x_spec`` gives the shape of one batch.
+        init: ``init(key, x_spec) -> (params, model_state)``; ``x_spec`` is the shape of a batch.
         apply: ``apply(params, model_state, x, *, key=None, train=False) -> (y, model_state)``.
 
     Example:
@@ -90,6 +91,17 @@ def _entry_name(entry: Any) -> str:
             return name
         case _:
             return str(entry)
+
+
+def wide(integers: Integer[Array, "*shape"]) -> Integer[Array, "*shape"]:
+    """Labels and tokens in at least 32 bits: compared in uint8, class 256 would wrap around to 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> wide(jnp.array([255], jnp.uint8)).dtype
+        dtype('int32')
+    """
+    return integers.astype(jnp.int32) if integers.dtype.itemsize < 4 else integers
 
 
 def spec_of(tree: PyTree) -> Spec:

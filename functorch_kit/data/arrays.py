@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,8 @@ from numpy.typing import ArrayLike
 
 from functorch_kit.data.pipeline import Data, DataError, evaluation, training
 from functorch_kit.data.split import stratified_split
+
+_MOST_CLASSES = 1 << 20
 
 
 def arrays(
@@ -41,7 +42,8 @@ def arrays(
 
     Raises:
         DataError: lengths that differ, no records, objects or strings in place of numbers, a value
-            that is not finite, a negative class.
+            that is not finite, a negative or an enormous class, fractions that leave no training
+            records.
 
     Example:
         >>> import numpy as np
@@ -55,9 +57,12 @@ def arrays(
     if len(x) != len(y):
         raise DataError(f"x has {len(x)} records and y has {len(y)}: they must be as many")
     is_class = np.issubdtype(y.dtype, np.integer) and y.ndim == 1
-    if is_class and y.min() < 0:
-        record = int(np.argmax(y < 0))
-        raise DataError(f"record {record} has class {y[record]}: classes count from 0")
+    if is_class and (y.min() < 0 or y.max() >= _MOST_CLASSES):
+        record = int(np.argmax((y < 0) | (y >= _MOST_CLASSES)))
+        raise DataError(
+            f"record {record} has class {y[record]}: classes count from 0 to {_MOST_CLASSES - 1}; "
+            "targets that are no classes must be floats"
+        )
     labels = y if is_class else np.zeros(len(y), np.int32)
     parts = stratified_split(labels, validation=validation, test=test, seed=split_seed)
     train_part, *held_out = [{"x": x[part], "y": y[part]} for part in parts]
@@ -95,7 +100,7 @@ def npz(path: str | Path, *, batch_size: int, seed: int = 0, **options) -> Data:
     if not path.is_file():
         raise DataError(f"data file {str(path)!r} does not exist: give data.path=<file.npz>")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if missing := {"x", "y"} - set(archive.files):
                 names = ", ".join(archive.files) or "nothing"
                 raise DataError(
@@ -105,7 +110,9 @@ def npz(path: str | Path, *, batch_size: int, seed: int = 0, **options) -> Data:
             x, y = archive["x"], archive["y"]
     except DataError:
         raise
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # What a damaged archive raises comes from zipfile, zlib, numpy and the file system: there
+        # is no list of types that is complete.
         raise DataError(
             f"data file {str(path)!r} is not an .npz file of plain arrays "
             f"({_first_line(error)}): save it with numpy.savez(path, x=x, y=y)"
@@ -116,17 +123,24 @@ def npz(path: str | Path, *, batch_size: int, seed: int = 0, **options) -> Data:
 def _checked(name: str, values: ArrayLike) -> np.ndarray:
     import jax
 
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{name} is no array: its records differ in shape") from error
     if array.dtype == bool or not np.issubdtype(array.dtype, np.number) or array.ndim == 0:
         raise DataError(
             f"{name} is {array.dtype} of shape {array.shape}: give numbers, one record a row"
         )
     if len(array) == 0:
         raise DataError(f"{name} has no records")
-    if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
-        finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-        raise DataError(f"{name} has a value that is not finite in record {int(np.argmin(finite))}")
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if np.issubdtype(dtype, np.inexact):
+        with np.errstate(over="ignore"):  # 1e300 is finite until it is a float32: reported below
+            array = array.astype(dtype)
+        if not np.isfinite(array).all():
+            finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            record = int(np.argmin(finite))
+            raise DataError(f"{name} has a value that is not finite in {dtype} in record {record}")
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
         outside = (array < limits.min) | (array > limits.max)

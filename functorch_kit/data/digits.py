@@ -36,7 +36,9 @@ def digits(*, batch_size: int = 64, seed: int = 0) -> Data:
     """
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:
-        raise DataError("the digits come with scikit-learn: pip install 'functorch_kit[experiments]'")
+        raise DataError(
+            "the digits come with scikit-learn: pip install 'functorch_kit[experiments]'"
+        )
     path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = np.loadtxt(path, delimiter=",", dtype=np.int32)
     x = table[:, :-1].reshape(-1, 8, 8, 1).astype(np.float32) / 16

@@ -163,11 +163,16 @@ def training(arrays: dict[str, np.ndarray], batch_size: int, seed: int) -> Pipel
 def evaluation(arrays: dict[str, np.ndarray], batch_size: int = 512) -> Pipeline:
     """Every record of ``arrays`` once, in order; the last batch is padded with weight 0.
 
+    Raises:
+        DataError: a batch size below 1, or no records.
+
     Example:
         >>> import numpy as np
         >>> evaluation({"x": np.zeros((5, 2))}, batch_size=2).steps
         3
     """
+    if batch_size < 1:
+        raise DataError(f"batch_size is {batch_size}: give a number from 1 up")
     return Pipeline(arrays, Sequential(_count(arrays), batch_size), resident=False)
 
 

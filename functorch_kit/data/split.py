@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from functorch_kit.data.pipeline import DataError
+
 
 def stratified_split(
     labels: np.ndarray, *, validation: float, test: float, seed: int = 0
@@ -11,7 +13,7 @@ def stratified_split(
     """Record numbers of the three parts, each class shared out in the same proportion.
 
     Records are sorted by class, shuffled within it, and dealt out evenly, so that a class's share
-    of a part is exact within one record, and a part's size within one record of its fraction.
+    of a part is exact within two records, and a part's size within one record of its fraction.
 
     Args:
         labels: the class of each record (n,).
@@ -22,6 +24,9 @@ def stratified_split(
     Returns:
         Sorted record numbers of train, validation and test.
 
+    Raises:
+        DataError: fractions that are negative, not numbers, or leave nothing to train on.
+
     Example:
         >>> import numpy as np
         >>> labels = np.array([0] * 50 + [1] * 50)
@@ -29,8 +34,10 @@ def stratified_split(
         >>> [len(part) for part in parts], [labels[part].mean().item() for part in parts]
         ([70, 10, 20], [0.5, 0.5, 0.5])
     """
-    if validation < 0 or test < 0 or validation + test >= 1:
-        raise ValueError(f"validation {validation} and test {test} leave nothing to train on")
+    if not (validation >= 0 and test >= 0 and validation + test < 1):
+        raise DataError(
+            f"validation {validation} and test {test} must be fractions that leave some to train on"
+        )
     shuffled = np.random.Generator(np.random.Philox(key=seed)).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     test_part = _dealt(len(by_class), test)

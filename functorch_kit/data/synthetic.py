@@ -82,5 +82,4 @@ def gaussian(
     random = np.random.Generator(np.random.Philox(key=0))
     x = random.standard_normal((count, inputs), np.float32)
     y = random.standard_normal((count, outputs), np.float32)
-    parts = {"batch_size": batch_size, "seed": seed, "validation": 0.0, "test": 0.0}
-    return arrays(x, y, name="gaussian", **parts)
+    return arrays(x, y, batch_size=batch_size, seed=seed, validation=0.0, test=0.0, name="gaussian")

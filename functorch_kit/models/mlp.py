@@ -38,7 +38,8 @@ def mlp(config: MLPConfig) -> Model:
         >>> import jax, jax.numpy as jnp
         >>> from functorch_kit import models
         >>> model = models.mlp(models.MLPConfig(hidden=(16,), outputs=3))
-        >>> params, state = model.init(jax.random.key(0), jax.ShapeDtypeStruct((2, 8, 8), jnp.float32))
+        >>> x_spec = jax.ShapeDtypeStruct((2, 8, 8), jnp.float32)
+        >>> params, state = model.init(jax.random.key(0), x_spec)
         >>> sorted(params), params["hidden_0"]["kernel"].shape
         (['head', 'hidden_0'], (64, 16))
     """

@@ -55,9 +55,7 @@ def serial(*numbered: Model, **named: Model) -> Model:
     return Model(init, apply)
 
 
-def parallel(
-    *numbered: Model, combine: Callable[..., Any] | None = None, **named: Model
-) -> Model:
+def parallel(*numbered: Model, combine: Callable[..., Any] | None = None, **named: Model) -> Model:
     """Apply every part to the same input.
 
     Args:
@@ -103,6 +101,9 @@ def residual(body: Model, shortcut: Model | None = None) -> Model:
         body: its parameters stand under ``body/``.
         shortcut: a projection where the shapes differ; its parameters stand under ``shortcut/``.
 
+    Raises:
+        ValueError: the two outputs differ in shape: they are added, never broadcast.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from functorch_kit import nn
@@ -110,8 +111,7 @@ def residual(body: Model, shortcut: Model | None = None) -> Model:
         >>> model.apply({}, (), jnp.ones(2))[0].tolist()
         [4.0, 4.0]
     """
-    both = parallel(body=body, shortcut=shortcut or lambda_(lambda x: x), combine=_add)
-    return both
+    return parallel(body=body, shortcut=shortcut or lambda_(lambda x: x), combine=_add)
 
 
 def lambda_(function: Callable[[Any], Any]) -> Model:
@@ -176,7 +176,11 @@ def _named(
 ) -> Mapping[str, Model]:
     if bool(numbered) == bool(named):
         raise ValueError(f"{caller} takes its parts either all by position or all by name")
-    return named or {str(index): part for index, part in enumerate(numbered)}
+    parts = named or {str(index): part for index, part in enumerate(numbered)}
+    for name in parts:
+        if "/" in name:
+            raise ValueError(f"{caller}: the name {name!r} holds a slash, which separates names")
+    return parts
 
 
 def _entry(tree: PyTree, name: str) -> PyTree:
@@ -188,5 +192,13 @@ def _non_empty(trees: dict[str, PyTree], nothing: PyTree) -> PyTree:
     return kept or nothing
 
 
-def _add(a: Any, b: Any) -> Any:
-    return jax.tree.map(lambda left, right: left + right, a, b)
+def _add(body: PyTree, shortcut: PyTree) -> PyTree:
+    def add(left, right):
+        if left.shape != right.shape:
+            raise ValueError(
+                f"residual: body gives {left.shape} and shortcut {right.shape}: "
+                "give a shortcut that projects the input to the body's shape"
+            )
+        return left + right
+
+    return jax.tree.map(add, body, shortcut)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from functorch_kit.nn.linear import Initializer, add_bias, lecun_normal
 from functorch_kit.types import Model
 
-Padding = str | int | Sequence[tuple[int, int]]
+Padding = str | int | Sequence[Sequence[int]]
 
 _LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -24,6 +24,8 @@ _LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", 
 # and 3.7 against 228. Patches of 42 MB lose on 0.12 and win on 0.10.2 (functorch's CNN: 70
 # against 138 ms), so the bound is what fits the caches of one core complex.
 _PATCH_BYTES_ON_CPU = 16 << 20
+# Every element of the kernel is a slice for the compiler: 1024 of them took 14 s to compile.
+_PATCH_SLICES = 128
 
 
 def conv(
@@ -61,7 +63,7 @@ def conv(
 
     Raises:
         ValueError: an unknown method, a kernel of no or more than three axes, channels or features
-            that the groups do not divide.
+            that the groups do not divide; an input that the kernel does not fit in.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -97,6 +99,7 @@ def conv(
     ) -> tuple[Float[Array, "batch *out_space features"], tuple]:
         pads = explicit_padding(padding, x.shape[1:-1], kernel_size, strides, dilation)
         kernel = params["kernel"]
+        out_space(x.shape[1:-1], kernel_size, strides, pads, dilation)  # refuses an empty output
         if _use_patches(method, groups, x, kernel, strides, pads, dilation):
             y = _conv_by_patches(x, kernel, strides, pads, dilation)
         else:
@@ -132,9 +135,12 @@ def explicit_padding(
     if isinstance(padding, str):
         extent = [(size - 1) * step + 1 for size, step in zip(window, dilation, strict=True)]
         return [(int(a), int(b)) for a, b in lax.padtype_to_pads(space, extent, strides, padding)]
-    if isinstance(padding, int):
-        return [(padding, padding)] * len(window)
-    return [(before, after) for before, after in padding]
+    pairs = [(padding, padding)] * len(window) if isinstance(padding, int) else list(padding)
+    if len(pairs) != len(window) or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+        raise ValueError(
+            f"padding {padding!r} is not (before, after), from 0 up, for each of {len(window)} axes"
+        )
+    return [(before, after) for before, after in pairs]
 
 
 def _use_patches(method, groups, x, kernel, strides, pads, dilation) -> bool:
@@ -144,23 +150,22 @@ def _use_patches(method, groups, x, kernel, strides, pads, dilation) -> bool:
         return method == "patches"
     if jax.default_backend() != "cpu":
         return False
-    out = _out_space(x.shape[1:-1], kernel.shape[:-2], strides, pads, dilation)
+    out = out_space(x.shape[1:-1], kernel.shape[:-2], strides, pads, dilation)
     patch_elements = x.shape[0] * math.prod(out) * math.prod(kernel.shape[:-1])
-    return patch_elements * x.dtype.itemsize <= _PATCH_BYTES_ON_CPU
+    few = math.prod(kernel.shape[:-2]) <= _PATCH_SLICES
+    return few and patch_elements * x.dtype.itemsize <= _PATCH_BYTES_ON_CPU
 
 
 def _conv_by_patches(x, kernel, strides, pads, dilation):
     """Every window as one row, times the kernel as one matrix."""
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     window, features = kernel.shape[:-2], kernel.shape[-1]
-    out = _out_space(x.shape[1:-1], window, strides, [(0, 0)] * len(window), dilation)
+    out = out_space(x.shape[1:-1], window, strides, [(0, 0)] * len(window), dilation)
 
     def shifted(offset: tuple[int, ...]):
         start = [o * d for o, d in zip(offset, dilation, strict=True)]
         stop = [s + (n - 1) * step + 1 for s, n, step in zip(start, out, strides, strict=True)]
-        return lax.slice(
-            x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1)
-        )
+        return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
 
     offsets = itertools.product(*map(range, window))
     patches = jnp.concatenate([shifted(offset) for offset in offsets], axis=-1)
@@ -168,13 +173,31 @@ def _conv_by_patches(x, kernel, strides, pads, dilation):
     return (rows @ kernel.reshape(-1, features)).reshape(x.shape[0], *out, features)
 
 
-def _out_space(space, window, strides, pads, dilation) -> list[int]:
-    return [
+def out_space(
+    space: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+) -> list[int]:
+    """Sizes of the output of a sliding window, each at least 1.
+
+    Raises:
+        ValueError: the window does not fit: XLA would go on with an array of no elements.
+
+    Example:
+        >>> out_space((8, 7), (3, 3), (1, 2), [(1, 1), (0, 0)], (1, 1))
+        [8, 3]
+    """
+    out = [
         (size + before + after - ((w - 1) * d + 1)) // step + 1
         for size, (before, after), w, d, step in zip(
             space, pads, window, dilation, strides, strict=True
         )
     ]
+    if min(out) < 1:
+        raise ValueError(f"window {tuple(window)} does not fit an input of size {tuple(space)}")
+    return out
 
 
 def _per_axis(value: int | Sequence[int], space: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from functorch_kit.nn.scope import current_path
@@ -29,7 +30,7 @@ def dropout(rate: float | jax.Array) -> Model:
         >>> sorted(set(y.tolist()))
         [0.0, 2.0]
     """
-    if isinstance(rate, int | float) and not 0 <= rate < 1:
+    if not isinstance(rate, Tracer) and not 0 <= rate < 1:
         raise ValueError(f"dropout: rate {rate} is not in [0, 1)")
 
     def apply(
@@ -38,7 +39,9 @@ def dropout(rate: float | jax.Array) -> Model:
         if not train or (isinstance(rate, int | float) and rate == 0):
             return x, ()
         if key is None:
-            raise ValueError(f"dropout at {current_path()!r} needs a key: pass key= when train=True")
+            raise ValueError(
+                f"dropout at {current_path()!r} needs a key: pass key= when train=True"
+            )
         keep = jnp.asarray(1 - rate, x.dtype)
         mask = jax.random.bernoulli(key, keep, x.shape)
         return jnp.where(mask, x / keep, jnp.zeros_like(x)), ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
-from functorch_kit.types import Model
+from functorch_kit.types import Model, wide
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -89,8 +89,9 @@ def embedding(
         return {"embedding": embedding_init(key, (vocabulary, features), dtype)}, ()
 
     def apply(
-        params, model_state, x: Int[Array, "*batch"], *, key=None, train=False
+        params, model_state, x: Integer[Array, "*batch"], *, key=None, train=False
     ) -> tuple[Float[Array, "*batch features"], tuple]:
+        x = wide(x)
         inside = (x >= 0) & (x < vocabulary)
         # jnp indexing wraps negative integers, so -1 has to be sent outside by hand.
         return params["embedding"].at[jnp.where(inside, x, vocabulary)].get(mode="fill"), ()
@@ -99,4 +100,10 @@ def embedding(
 
 
 def add_bias(y: Array, bias: Array) -> Array:
+    """Add to the last axis, ranks spelled out.
+
+    Example:
+        >>> add_bias(jnp.ones((2, 3)), jnp.arange(3.0))[0].tolist()
+        [1.0, 2.0, 3.0]
+    """
     return y + jnp.reshape(bias, (1,) * (y.ndim - 1) + bias.shape)

@@ -112,7 +112,9 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Model:
 
     def init(key, x_spec):
         if x_spec.shape[-1] % groups:
-            raise ValueError(f"group_norm: {groups} groups do not divide {x_spec.shape[-1]} channels")
+            raise ValueError(
+                f"group_norm: {groups} groups do not divide {x_spec.shape[-1]} channels"
+            )
         return _scale_and_bias(x_spec, use_bias=True), ()
 
     def apply(

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from functorch_kit.nn.combinators import lambda_
-from functorch_kit.nn.conv import Padding, explicit_padding
+from functorch_kit.nn.conv import Padding, explicit_padding, out_space
 from functorch_kit.types import Model
 
 
@@ -90,7 +90,9 @@ def _pool(window, strides, padding, reduce_tiles, reduce_windows) -> Model:
         space = x.shape[1:-1]
         if len(space) != len(window):
             raise ValueError(f"pooling: window {window} does not fit an input of shape {x.shape}")
-        pads = explicit_padding(padding, space, window, strides, (1,) * len(window))
+        ones = (1,) * len(window)
+        pads = explicit_padding(padding, space, window, strides, ones)
+        out_space(space, window, strides, pads, ones)  # refuses an empty output
         tiled = strides == window and not any(before or after for before, after in pads)
         if tiled and not any(size % w for size, w in zip(space, window, strict=True)):
             tiles = [n for size, w in zip(space, window, strict=True) for n in (size // w, w)]

@@ -1,4 +1,4 @@
-"""One name for everything that passes through a part, shared by summary, remat, profile and replay."""
+"""One name for what passes through a part, shared by summary, remat, profile and replay."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
+from jax.core import Tracer
 
 _path: ContextVar[tuple[str, ...]] = ContextVar("functorch_kit_path", default=())
 
@@ -64,7 +65,7 @@ def tag(y: Any) -> Any:
     """
     path = current_path()
     return jax.tree.map(
-        lambda leaf: checkpoint_name(leaf, path) if isinstance(leaf, jax.core.Tracer) else leaf, y
+        lambda leaf: checkpoint_name(leaf, path) if isinstance(leaf, Tracer) else leaf, y
     )
 
 
