@@ -1,0 +1,40 @@
+"""Training as composition of pure functions: objective, state, step, dispatch."""
+
+from functorch_kit.train.dispatch import advance
+from functorch_kit.train.evaluate import Evaluator, predict
+from functorch_kit.train.form import Form, choose_form
+from functorch_kit.train.objective import classification, regression
+from functorch_kit.train.state import (
+    TrainState,
+    as_hparams,
+    compiled_init,
+    init_state,
+    make_init,
+    resolve,
+)
+from functorch_kit.train.step import EvalStep, TrainStep, make_eval_step, make_train_step
+from functorch_kit.train.stepper import Stepper, block_steps
+from functorch_kit.train.stopping import patience
+
+__all__ = [
+    "EvalStep",
+    "Evaluator",
+    "Form",
+    "Stepper",
+    "TrainState",
+    "TrainStep",
+    "advance",
+    "as_hparams",
+    "block_steps",
+    "choose_form",
+    "classification",
+    "compiled_init",
+    "init_state",
+    "make_eval_step",
+    "make_init",
+    "make_train_step",
+    "patience",
+    "predict",
+    "regression",
+    "resolve",
+]

@@ -1,0 +1,86 @@
+"""Dispatching steps: never waiting for the device between the places where someone must look."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from typing import Any
+
+import numpy as np
+
+from functorch_kit.types import HParams
+
+_SECONDS_A_DISPATCH = 0.25
+
+
+def advance(
+    stepper: Callable[..., Any],
+    hparams: HParams,
+    state: Any,
+    first: int,
+    last: int,
+    *,
+    every: Sequence[int],
+    log: Callable[[int, Mapping[str, np.ndarray]], None],
+    requests: Sized = (),
+) -> Iterator[tuple[int, Any]]:
+    """Take steps ``first`` to ``last``, pausing wherever someone must look at the state.
+
+    Args:
+        stepper: ``stepper(hparams, state, start, steps) -> (state, fetch)``, such as a ``Stepper``.
+        hparams: the hyperparameters.
+        state: the state at step ``first``; its buffers are donated.
+        first: steps taken so far.
+        last: step to end at.
+        every: the pauses: at every multiple of each of these numbers, and at ``last``.
+        log: told the first step and the metrics, each (steps,), of every dispatch, in order.
+        requests: when it is no longer empty, there is a pause at once, the last one.
+
+    Yields:
+        The step reached and the state at it. All metrics up to it have been logged.
+
+    Example:
+        >>> def stepper(hparams, state, start, steps):
+        ...     return state + steps, lambda: {"step": np.arange(start, start + steps)}
+        >>> list(advance(stepper, {}, 0, 0, 10, every=[4], log=lambda start, metrics: None))
+        [(4, 4), (8, 8), (10, 10)]
+    """
+    pace, pending, step = _Pace(), deque(), first
+    asked = len(requests) > 0
+    while step < last and not asked:
+        to_pause = min(last - step, *(number - step % number for number in every))
+        count = min(pace.steps, to_pause)
+        state, fetch = stepper(hparams, state, step, count)
+        pending.append((step, count, fetch))
+        step += count
+        asked = len(requests) > 0
+        pauses = asked or count == to_pause
+        # While one dispatch runs, the one before it is fetched and logged.
+        while len(pending) > (0 if pauses else 1):
+            start, done, fetch = pending.popleft()
+            metrics = fetch()
+            pace.measured(done)
+            log(start, metrics)
+        if pauses:
+            yield step, state
+            pace.restart()
+
+
+class _Pace:
+    """How many steps make a dispatch of about a quarter of a second."""
+
+    def __init__(self) -> None:
+        self.steps = 1
+        self.restart()
+
+    def restart(self) -> None:
+        self._mark = time.perf_counter()
+
+    def measured(self, steps: int) -> None:
+        now = time.perf_counter()
+        seconds_a_step = max((now - self._mark) / steps, 1e-9)
+        wanted = int(_SECONDS_A_DISPATCH / seconds_a_step)
+        # The first measurement holds start-up costs, so it grows by leaps and not at once.
+        self.steps = max(1, min(wanted, 8 * max(steps, self.steps)))
+        self._mark = now

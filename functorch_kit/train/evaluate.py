@@ -1,0 +1,98 @@
+"""Evaluation: every record exactly once, whatever the batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functorch_kit import program
+from functorch_kit.train.step import make_eval_step
+from functorch_kit.types import HParams, Model, ModelState, Params, Spec, spec_of
+
+_KEPT_BYTES = 1 << 30
+
+
+class Evaluator:
+    """Evaluates parameters on data sets of one batch shape, with one compiled program.
+
+    Batches of a data set of up to 1 GB cross to the device when it is first seen and stay there;
+    larger ones cross each time. Sums are added on the host in float64.
+
+    Args:
+        objective: see ``make_eval_step``.
+        pipeline: one of the finite pipelines that will be evaluated; gives the batch's shape.
+        hparams: hyperparameters, arrays or specs.
+        params: parameters, arrays or specs.
+        model_state: the model's state, arrays or specs.
+
+    Example:
+        >>> import numpy as np
+        >>> from functorch_kit import data, nn, train
+        >>> x, y = np.array([[0, 1], [0, 1], [0, 1]]), np.array([1, 1, 0])
+        >>> three = data.evaluation({"x": x.astype(np.float32), "y": y.astype(np.int32)}, 2)
+        >>> evaluator = train.Evaluator(train.classification(nn.identity), three, {}, {}, ())
+        >>> round(evaluator(three, {}, {}, ())["accuracy"], 4)
+        0.6667
+    """
+
+    def __init__(
+        self, objective: Any, pipeline: Any, hparams: HParams, params: Spec, model_state: Spec
+    ):
+        specs = [spec_of(hparams), spec_of(params), spec_of(model_state), pipeline.spec]
+        self.program = program.compile(make_eval_step(objective), *specs, name="eval_step")
+        self._batches: dict[int, tuple[Any, list[Any]]] = {}
+
+    def __call__(
+        self, pipeline: Any, hparams: HParams, params: Params, model_state: ModelState
+    ) -> dict[str, Any]:
+        """Metrics over the whole pipeline: floats, and arrays for metrics that are not scalars."""
+        results = [
+            self.program(hparams, params, model_state, batch) for batch in self._on_device(pipeline)
+        ]
+        sums = jax.tree.map(
+            lambda *leaves: np.sum([np.asarray(leaf, np.float64) for leaf in leaves], axis=0),
+            *results,
+        )
+        return {name: _plain(metric.compute()) for name, metric in sums.items()}
+
+    def _on_device(self, pipeline: Any) -> Iterable[Any]:
+        # The pipeline is kept beside its batches, so that its id is not given to another.
+        if id(pipeline) in self._batches:
+            return self._batches[id(pipeline)][1]
+        batches = (jax.device_put(pipeline(step)) for step in range(pipeline.steps))
+        leaves = jax.tree.leaves(pipeline.spec)
+        if pipeline.steps * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) > _KEPT_BYTES:
+            return batches
+        self._batches[id(pipeline)] = (pipeline, list(batches))
+        return self._batches[id(pipeline)][1]
+
+
+def predict(model: Model, params: Params, model_state: ModelState, pipeline: Any) -> np.ndarray:
+    """The model's outputs for every record of a finite pipeline, in order.
+
+    Returns:
+        Outputs (records, ...), on the host.
+
+    Example:
+        >>> import numpy as np
+        >>> from functorch_kit import data, nn, train
+        >>> five = data.evaluation({"x": np.arange(5.0, dtype=np.float32)[:, None]}, 2)
+        >>> train.predict(nn.lambda_(lambda x: 2 * x), {}, (), five)[:, 0].tolist()
+        [0.0, 2.0, 4.0, 6.0, 8.0]
+    """
+
+    def forward(params, model_state, x):
+        return model.apply(params, model_state, x, train=False)[0]
+
+    compiled = jax.jit(forward)
+    outputs = [compiled(params, model_state, pipeline(step)["x"]) for step in range(pipeline.steps)]
+    return np.concatenate([np.asarray(jnp.asarray(y)) for y in outputs])[: pipeline.order.count]
+
+
+def _plain(value: Any) -> Any:
+    array = np.asarray(value)
+    return float(array) if array.ndim == 0 else array

@@ -1,0 +1,184 @@
+"""Many train steps by one executable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from functorch_kit import program
+from functorch_kit.train.form import Form
+from functorch_kit.train.state import TrainState
+from functorch_kit.train.step import TrainStep
+from functorch_kit.types import HParams, Spec, spec_of
+
+_BLOCK_BYTES = 64 << 20
+_BLOCK_STEPS = 1024
+
+Fetch = Callable[[], dict[str, np.ndarray]]
+
+
+class Stepper:
+    """Advances a state by any number of steps with one compiled program.
+
+    What the steps read crosses to the device in blocks of ``capacity`` rows, each once. In the
+    ``chunk`` form one call of the program does any number of steps within a block, given as an
+    argument; in the ``single`` form it does one. In both the state is donated, nothing waits for
+    the device, and metrics stay there until they are fetched.
+
+    Args:
+        train_step: the pure step.
+        pipeline: see ``functorch_kit.data.Pipeline``: its ``constant``, ``rows`` and ``batch``.
+        hparams: hyperparameters, arrays or specs: only their shapes are compiled.
+        state: a TrainState, arrays or specs.
+        form: see ``choose_form``.
+
+    Attributes:
+        program: the compiled program.
+        capacity: the most steps that one call of the program can do.
+        most_steps: the most steps that one call of this object did.
+        input_wait_seconds: time in which the device had nothing to do because rows were being made.
+        compute_seconds: time from dispatch to result, dispatches that overlap counted once.
+
+    Example:
+        >>> import numpy as np, optax
+        >>> from functorch_kit import data, nn, train
+        >>> model, sgd = nn.dense(2), optax.sgd(0.1)
+        >>> parts = data.arrays(np.eye(20), np.arange(20) % 2, batch_size=4)
+        >>> state = train.init_state(model, sgd, parts.train.spec["x"])
+        >>> step = train.make_train_step(train.classification(model), sgd)
+        >>> stepper = train.Stepper(step, parts.train, {}, state, train.Form("chunk", "example"))
+        >>> state, fetch = stepper({}, state, 0, 5)
+        >>> int(state.step), fetch()["loss"].shape
+        (5, (5,))
+    """
+
+    def __init__(
+        self, train_step: TrainStep, pipeline: Any, hparams: HParams, state: Spec, form: Form
+    ):
+        self.form = form
+        self._pipeline = pipeline
+        self._constant = jax.device_put(pipeline.constant())
+        self.capacity = block_steps(pipeline.row_spec)
+        rows = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((self.capacity, *leaf.shape), leaf.dtype),
+            pipeline.row_spec,
+        )
+        number = jax.ShapeDtypeStruct((), jnp.int32)
+        specs = [spec_of(hparams), spec_of(state), spec_of(self._constant), rows, number]
+        if form.name == "chunk":
+            function, specs = _chunk(train_step, pipeline.batch, self.capacity), [*specs, number]
+        else:
+            function = _single(train_step, pipeline.batch)
+        self.program = program.compile(function, *specs, name="train_step", donate=(1,))
+        self.most_steps = 0
+        self.input_wait_seconds = 0.0
+        self.compute_seconds = 0.0
+        self._block: tuple[int, Any] = (-1, None)
+        self._running: Any = None  # an output of the last dispatch
+        self._done = 0.0
+
+    def __call__(
+        self, hparams: HParams, state: TrainState, start: int, steps: int
+    ) -> tuple[TrainState, Fetch]:
+        """Do ``steps`` steps from step ``start`` on.
+
+        Returns:
+            The new state, and a function that waits for the steps and returns their metrics, each
+            of shape (steps,).
+        """
+        if steps < 1:
+            raise ValueError(f"steps is {steps}: give a number from 1 up")
+        self.most_steps = max(self.most_steps, steps)
+        results: list[tuple[Any, int]] = []
+        step, end = start, start + steps
+        while step < end:
+            offset = step % self.capacity
+            rows = self._rows(step // self.capacity)
+            count = min(end - step, self.capacity - offset) if self.form.name == "chunk" else 1
+            numbers = [np.int32(offset), np.int32(count)][: 2 if self.form.name == "chunk" else 1]
+            state, metrics = self.program(hparams, state, self._constant, rows, *numbers)
+            results.append((metrics, count))
+            step += count
+        self._running = jax.tree.leaves(results[-1])[0]
+        return state, self._fetch(results, time.perf_counter())
+
+    def _rows(self, number: int) -> Any:
+        """The block of rows with a number, on the device; it stays there for the next call."""
+        if self._block[0] != number:
+            began = time.perf_counter()
+            rows = self._pipeline.rows(number * self.capacity, self.capacity)
+            self._block = (number, jax.device_put(rows))
+            # Input was waited for only if the device had finished what it had been given before.
+            if self._running is None or self._running.is_ready():
+                self.input_wait_seconds += time.perf_counter() - began
+        return self._block[1]
+
+    def _fetch(self, results: list[tuple[Any, int]], dispatched: float) -> Fetch:
+        def fetch() -> dict[str, np.ndarray]:
+            on_host = jax.tree.map(np.asarray, [metrics for metrics, _ in results])
+            began, self._done = max(dispatched, self._done), time.perf_counter()
+            self.compute_seconds += self._done - began
+            if self.form.name == "chunk":
+                rows = [
+                    jax.tree.map(lambda leaf, count=count: leaf[:count], metrics)
+                    for metrics, (_, count) in zip(on_host, results, strict=True)
+                ]
+                joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
+            else:
+                joined = jax.tree.map(lambda *leaves: np.stack(leaves), *on_host)
+            with np.errstate(invalid="ignore"):  # a batch of padding alone has no mean
+                return {name: np.asarray(metric.compute()) for name, metric in joined.items()}
+
+        return fetch
+
+
+def block_steps(row_spec: Spec) -> int:
+    """How many steps' rows make a block: at most 64 MB of them, and 1024.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> block_steps({"x": jax.ShapeDtypeStruct((256, 224, 224, 3), jnp.float32)})
+        1
+        >>> block_steps({"index": jax.ShapeDtypeStruct((64,), jnp.int32)})
+        1024
+    """
+    row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row_spec))
+    return max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // max(row_bytes, 1)))
+
+
+def _single(train_step: TrainStep, batch_of: Callable[..., Any]) -> Callable[..., Any]:
+    def single(hparams, state, constant, rows, index):
+        return train_step(hparams, state, batch_of(constant, _row(rows, index)))
+
+    return single
+
+
+def _chunk(
+    train_step: TrainStep, batch_of: Callable[..., Any], capacity: int
+) -> Callable[..., Any]:
+    """``count`` steps in one loop whose trip count is an argument, so that any number fits."""
+
+    def chunk(hparams, state, constant, rows, first, count):
+        def one(state: TrainState, index: Any) -> tuple[TrainState, Any]:
+            return train_step(hparams, state, batch_of(constant, _row(rows, index)))
+
+        def body(index, carry):
+            state, history = carry
+            state, metrics = one(state, first + index)
+            return state, jax.tree.map(lambda h, m: h.at[index].set(m), history, metrics)
+
+        _, metrics = jax.eval_shape(one, state, first)
+        history = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), metrics)
+        return lax.fori_loop(0, count, body, (state, history))
+
+    return chunk
+
+
+def _row(rows: Any, index: Any) -> Any:
+    return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, index, keepdims=False), rows)
