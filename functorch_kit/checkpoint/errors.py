@@ -17,8 +17,8 @@ class CheckpointError(UserError, RuntimeError):
         >>> try:
         ...     Store("no/such/folder").restore(3, like={})
         ... except CheckpointError as error:
-        ...     print(error)
-        no/such/folder holds no checkpoint of step 3: it has none at all
+        ...     print(str(error).rpartition("/")[2])
+        folder holds no checkpoint of step 3: it has none at all
     """
 
 

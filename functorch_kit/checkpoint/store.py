@@ -42,7 +42,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # Orbax takes no other, and the user may chdir
         self._thread: threading.Thread | None = None
         self._error: CheckpointError | None = None
         self._prepared = False

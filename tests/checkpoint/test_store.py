@@ -333,3 +333,12 @@ def test_an_unread_failure_is_said_at_exit(tmp_path: Path):
 def test_orbax_is_not_imported_before_it_is_needed():
     done = run("assert 'orbax' not in sys.modules\nassert not store.steps()", Path("/nonexistent"))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_relative_folder_is_as_good_as_an_absolute_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with Store("runs/a") as store:
+        store.save(1, {"w": jnp.ones(2)})
+    assert Store(tmp_path / "runs/a").latest() == 1

@@ -1,0 +1,79 @@
+"""A functional deep-learning toolkit on JAX: training is a few pure functions over pytrees.
+
+``fit``, ``compare`` and ``summary`` are the everyday functions; everything else lives in the
+namespaces below, which load when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from functorch_kit import (
+        checkpoint,
+        config,
+        data,
+        errors,
+        losses,
+        metrics,
+        models,
+        nn,
+        program,
+        report,
+        run,
+        train,
+        types,
+    )
+    from functorch_kit.loop import FitResult, fit
+    from functorch_kit.program import compare, summary
+
+__version__ = "0.1.0"
+
+_FUNCTIONS = {"fit": "loop", "FitResult": "loop", "compare": "program", "summary": "program"}
+_NAMESPACES = (
+    "checkpoint",
+    "config",
+    "data",
+    "errors",
+    "losses",
+    "metrics",
+    "models",
+    "nn",
+    "program",
+    "report",
+    "run",
+    "train",
+    "types",
+)
+
+__all__ = [
+    "FitResult",
+    "__version__",
+    "checkpoint",
+    "compare",
+    "config",
+    "data",
+    "errors",
+    "fit",
+    "losses",
+    "metrics",
+    "models",
+    "nn",
+    "program",
+    "report",
+    "run",
+    "summary",
+    "train",
+    "types",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMESPACES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

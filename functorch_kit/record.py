@@ -1,0 +1,163 @@
+"""What a run knows of itself: its rows, its best step, its checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functorch_kit import report
+from functorch_kit.report.records import strict
+from functorch_kit.run import RunFolder
+from functorch_kit.train import TrainState
+from functorch_kit.types import ModelState, Params, PyTree, Spec
+
+Row = dict[str, Any]
+
+
+@jax.jit
+def _copy(tree: PyTree) -> PyTree:
+    """Buffers of its own, which the donation of the originals does not touch."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+class Record:
+    """Logs rows, tells the best step from the others, saves and restores.
+
+    Args:
+        run: the run's folder, or None to keep everything in memory.
+        console: a ``report.RunConsole``.
+        best: metric of the validation rows, and ``"min"`` or ``"max"``.
+        log_every: steps between logged training rows.
+        first: the step of the checkpoint that the run goes on from, 0 for a new run.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> record = Record(None, report.RunConsole("example", 10, quiet=True), ("loss", "min"), 1)
+        >>> state = TrainState(jnp.int32(5), {"w": jnp.ones(1)}, (), (), jax.random.key(0))
+        >>> record.validation(5, {"loss": 0.3}, state), record.validation(6, {"loss": 0.4}, state)
+        (True, False)
+        >>> record.best_step
+        5
+    """
+
+    def __init__(
+        self,
+        run: RunFolder | None,
+        console: report.RunConsole,
+        best: tuple[str, str],
+        log_every: int,
+        first: int = 0,
+    ):
+        self.run, self.console = run, console
+        self.rows: list[Row] = []
+        self.first = first
+        self.best_step: int | None = None
+        self._best: tuple[Params, ModelState] | None = None
+        self._best_value = float("nan")
+        self._metric, self._sign = best[0], 1.0 if best[1] == "min" else -1.0
+        self._log_every = log_every
+        self._began, self._seconds_before = time.perf_counter(), 0.0
+        self._writers: list[Any] = []
+        if run:
+            metrics = run.path / "metrics.jsonl"
+            log = report.MetricsLog(metrics, keep_through=self.first if self.first else None)
+            purge = self.first + 1 if self.first else None
+            board = report.TensorBoardLog(run.path / "tensorboard", purge_step=purge)
+            self._writers = [log, board]
+            if self.first:
+                self.rows = report.read_metrics(metrics)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of the run so far, over all its parts."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    @property
+    def validations(self) -> list[Row]:
+        """The validation rows so far."""
+        return [row for row in self.rows if row["split"] == "validation"]
+
+    def train(self, start: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """Log those steps of a dispatch that are due; metrics are (steps,), from ``start`` on."""
+        count = len(next(iter(metrics.values())))
+        for index in range(-(start + 1) % self._log_every, count, self._log_every):
+            values = {name: value[index] for name, value in metrics.items() if value.ndim == 1}
+            self._write(start + index + 1, "train", values)
+        last = {name: value[-1] for name, value in metrics.items() if value.ndim == 1}
+        self.console.update(start + count, last)
+
+    def validation(self, step: int, metrics: Mapping[str, Any], state: TrainState) -> bool:
+        """Log an evaluation; whether it is the best so far, whose parameters are then kept."""
+        row = self._write(step, "validation", {k: v for k, v in metrics.items() if np.ndim(v) == 0})
+        value = self._sign * row[self._metric]
+        improved = (
+            self.best_step is None or value < self._best_value or math.isnan(self._best_value)
+        )
+        if improved:
+            self.best_step, self._best_value = step, value
+            self._best = _copy((state.params, state.model_state))
+        self.console.evaluation({**row, "best": improved})
+        return improved
+
+    def save(self, step: int, state: TrainState, *, best: bool) -> None:
+        """Save the state as the latest checkpoint, and as the best one if it is."""
+        if not self.run:
+            return
+        for writer in self._writers:
+            writer.flush()
+        meta = {
+            "best_step": self.best_step,
+            "best_value": strict(self._best_value),
+            "seconds": self.seconds,
+        }
+        self.run.store.save(step, state, meta=meta, best=best)
+
+    def restore(self, like: Spec) -> TrainState:
+        """The newest checkpoint, and with it the best one."""
+        assert self.run is not None
+        store = self.run.store
+        state, meta = store.restore(self.first, like)
+        self._seconds_before = meta["seconds"]
+        self.best_step, self._best_value = meta["best_step"], float(meta["best_value"])
+        if self.best_step is not None and (marked := store.best()) is not None:
+            best = state if marked == self.first else store.restore(marked, like)[0]
+            self._best = _copy((best.params, best.model_state))
+        return state
+
+    def best_of(self, state: TrainState) -> tuple[Params, ModelState]:
+        """Parameters and model state of the best step; of ``state`` where nothing was validated."""
+        return self._best or (state.params, state.model_state)
+
+    def summary(self, status: str, step: int, test: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``summary.json`` says: how the run ended, and the metrics of its best step."""
+        best = [row for row in self.validations if row["step"] == self.best_step]
+        splits = {"validation": best[-1] if best else {}, "test": test}
+        metrics = {
+            f"{split}_{name}": value
+            for split, values in splits.items()
+            for name, value in values.items()
+            if name not in ("step", "split") and np.ndim(value) == 0
+        }
+        best_step = step if self.best_step is None else self.best_step
+        facts = {"status": status, "steps": step, "best_step": best_step, "seconds": self.seconds}
+        return {**metrics, **facts}
+
+    def close(self) -> None:
+        """Finish every file; wait for a save under way."""
+        for writer in self._writers:
+            writer.close()
+        if self.run:
+            self.run.store.close()
+
+    def _write(self, step: int, split: str, metrics: Mapping[str, Any]) -> Row:
+        row = {"step": step, "split": split, **{name: float(v) for name, v in metrics.items()}}
+        self.rows.append(row)
+        for writer in self._writers:
+            writer.write(row)
+        return row

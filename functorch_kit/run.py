@@ -1,0 +1,172 @@
+"""The folder that a run leaves behind, and the two ways of asking a run to stop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from functorch_kit import checkpoint, report
+from functorch_kit.errors import UserError
+from functorch_kit.report.records import strict
+
+_FILES = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "program.json",
+    "report.html",
+    "summary.json",
+)
+_FOLDERS = ("checkpoints", "tensorboard")
+
+
+class RunError(UserError, ValueError):
+    """A run folder that cannot be used as asked; the message names it and the remedy."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to stop, stopped after a whole step, and saved it.
+
+    Attributes:
+        signal: the number of the signal that asked.
+        step: the step at which the run stands.
+    """
+
+    def __init__(self, signal_number: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}")
+        self.signal = signal_number
+        self.step = step
+
+
+class RunFolder:
+    """Where a run writes: records, checkpoints and the report.
+
+    Args:
+        path: the folder; made if missing.
+        resume: go on with the run that is there.
+        overwrite: remove the run that is there.
+        config: plain settings, kept in ``config.yaml``.
+
+    Raises:
+        RunError: the folder holds a run and neither resume nor overwrite was asked for; or resume
+            was, and there is no folder.
+
+    Example:
+        >>> import tempfile
+        >>> run = RunFolder(tempfile.mkdtemp(), config={"seed": 0})
+        >>> read_config(run.path)
+        {'seed': 0}
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ):
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"run folder {str(path)!r} is a file: choose another run_dir")
+        if resume and not self.path.is_dir():
+            raise RunError(f"run folder {str(path)!r} does not exist: there is nothing to resume")
+        if overwrite and not resume:
+            self._clear()
+        self.store = checkpoint.Store(self.path / "checkpoints")
+        if self.store.steps() and not resume:
+            raise RunError(
+                f"run folder {str(path)!r} holds a run: resume it, set overwrite=true, "
+                "or choose another run_dir"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"run folder {str(path)!r} cannot be made: {error.strerror}") from error
+        if config is not None:
+            import yaml
+
+            text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+            (self.path / "config.yaml").write_text(text, encoding="utf-8")
+        self.write("environment", report.environment())
+
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write ``<name>.json``: whoever reads it sees the old file or the new one, whole."""
+        path = self.path / f"{name}.json"
+        draft = path.with_suffix(".json.part")
+        draft.write_text(json.dumps(strict(dict(value)), indent=2) + "\n", encoding="utf-8")
+        draft.replace(path)
+
+    def _clear(self) -> None:
+        for name in _FILES:
+            (self.path / name).unlink(missing_ok=True)
+        for name in _FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings of the run in a folder.
+
+    Raises:
+        RunError: no such folder, or no readable ``config.yaml`` in it.
+
+    Example:
+        >>> try:
+        ...     read_config("runs/no-such-run")
+        ... except RunError as error:
+        ...     print(error)
+        run folder 'runs/no-such-run' does not exist: give the folder of a run
+    """
+    import yaml
+
+    path = Path(path)
+    if not path.is_dir():
+        raise RunError(f"run folder {str(path)!r} does not exist: give the folder of a run")
+    try:
+        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{str(path)!r} is not a run folder: it has no config.yaml") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        cause = str(error).splitlines()[0]
+        raise RunError(f"{str(path / 'config.yaml')!r} cannot be read: {cause}") from error
+    if not isinstance(config, dict):
+        raise RunError(f"{str(path / 'config.yaml')!r} is not a run's configuration")
+    return config
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Turn SIGINT and SIGTERM into a request to stop after a whole step.
+
+    Yields:
+        A list that is empty until a signal comes, then holds its number. A second signal stops at
+        once. Outside the main thread, where Python allows no handlers, nothing is changed.
+
+    Example:
+        >>> with interruptible() as requests:
+        ...     requests
+        []
+    """
+    requests: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if requests:
+            raise KeyboardInterrupt
+        requests.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield requests
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requests
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
