@@ -83,7 +83,7 @@ def test_the_wheel_states_version_licence_and_core_dependencies(wheel: Path):
     assert f"{folder}/licenses/LICENSE" in archive.namelist()
     required = metadata.get_all("Requires-Dist", [])
     core = {line.split(">")[0] for line in required if "extra ==" not in line}
-    assert core == {"jax", "jaxtyping", "numpy", "optax", "orbax-checkpoint"}
+    assert core == {"jax", "jaxtyping", "numpy", "optax", "orbax-checkpoint", "pyyaml"}
 
 
 def test_an_installed_wheel_trains_and_compares_outside_the_clone(

@@ -1,0 +1,52 @@
+"""Evaluate the best checkpoint of a run.
+
+python experiments/evaluate.py run=runs/<run>                   on the test part
+python experiments/evaluate.py run=runs/<run> split=validation
+"""
+
+import dataclasses
+from pathlib import Path
+
+import frame
+from outcome import last_line
+
+from functorch_kit.config import ConfigError, load_run, setting
+
+
+@dataclasses.dataclass
+class Evaluation:
+    run: str | None = setting(None, "folder of the run", needed="<folder of a run>")
+    split: str = setting("test", "part of the data", choices=("test", "validation"))
+
+
+def evaluate(config: Evaluation, job: frame.Job) -> None:
+    folder = Path(config.run or "")
+    run = load_run(folder)
+    import jax
+
+    from functorch_kit import checkpoint, program, train
+    from functorch_kit.config import build
+
+    experiment = build(run)
+    pipeline = getattr(experiment.data, config.split)
+    if pipeline is None:
+        raise ConfigError(f"data={experiment.data.name} has no {config.split} part to evaluate")
+    program.use_cache()
+    hparams = train.as_hparams(experiment.hparams)
+    x_spec = experiment.data.train.spec["x"]
+    init = train.make_init(experiment.model, experiment.optimizer, x_spec)
+    with checkpoint.Store(folder / "checkpoints") as store:
+        steps = store.latest()
+        if steps is None:
+            raise ConfigError(f"run folder {str(folder)!r} has no checkpoint: train it first")
+        best = store.best() or steps
+        state, _ = store.restore(best, jax.eval_shape(init, hparams, jax.random.key(0)))
+    evaluator = train.Evaluator(
+        experiment.objective, pipeline, hparams, state.params, state.model_state
+    )
+    metrics = evaluator(pipeline, hparams, state.params, state.model_state)
+    print(last_line(config.split, metrics, best, steps, folder))
+
+
+if __name__ == "__main__":
+    frame.run(evaluate, Evaluation, "evaluate")

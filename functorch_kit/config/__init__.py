@@ -1,0 +1,82 @@
+"""From plain settings to a training job: dataclasses, checks, and explicit tables of names.
+
+``build`` and what belongs to it load JAX; the rest does not, so that a wrong setting is answered
+at once.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from functorch_kit.config.command_line import (
+    check_choice,
+    check_name,
+    check_value,
+    groups,
+    is_text,
+    refuse_added,
+)
+from functorch_kit.config.convert import from_dict, slots, to_dict, unknown
+from functorch_kit.config.errors import ConfigError
+from functorch_kit.config.listing import describe
+from functorch_kit.config.runs import load_run, new_run_dir, resumed
+from functorch_kit.config.schema import (
+    CNN,
+    GROUPS,
+    MLP,
+    SGD,
+    Adam,
+    AdamW,
+    Config,
+    Digits,
+    Gaussian,
+    Npz,
+    SyntheticImages,
+    Train,
+    choice_of,
+)
+from functorch_kit.config.settings import Setting, setting
+
+if TYPE_CHECKING:
+    from functorch_kit.config.experiment import Experiment, build, traced
+
+__all__ = [
+    "CNN",
+    "GROUPS",
+    "MLP",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Config",
+    "ConfigError",
+    "Digits",
+    "Experiment",
+    "Gaussian",
+    "Npz",
+    "Setting",
+    "SyntheticImages",
+    "Train",
+    "build",
+    "check_choice",
+    "check_name",
+    "check_value",
+    "choice_of",
+    "describe",
+    "from_dict",
+    "groups",
+    "is_text",
+    "load_run",
+    "new_run_dir",
+    "refuse_added",
+    "resumed",
+    "setting",
+    "slots",
+    "to_dict",
+    "traced",
+    "unknown",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Experiment", "build", "traced"):
+        return getattr(importlib.import_module("functorch_kit.config.experiment"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,223 @@
+"""From a configuration to functions and data: explicit tables, no imports by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optax
+
+from functorch_kit import data, models, train
+from functorch_kit.config.convert import from_dict, to_dict
+from functorch_kit.config.errors import ConfigError
+from functorch_kit.config.runs import saved
+from functorch_kit.config.schema import GROUPS, Config, choice_of
+from functorch_kit.config.settings import setting_of
+from functorch_kit.data import Data
+from functorch_kit.types import HParams, Model, Objective
+
+_MODELS: dict[str, Callable[..., Model]] = {
+    "cnn": lambda **settings: models.cnn(models.CNNConfig(**settings)),
+    "mlp": lambda **settings: models.mlp(models.MLPConfig(**settings)),
+}
+_DATA: dict[str, Callable[..., Data]] = {
+    "digits": data.digits,
+    "synthetic_images": data.synthetic_images,
+    "npz": data.npz,
+    "gaussian": data.gaussian,
+}
+# At its off value momentum is 0.0; optax spells that None, and then keeps no running sum.
+_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": lambda momentum, **settings: optax.sgd(
+        momentum=None if isinstance(momentum, float) and momentum == 0 else momentum, **settings
+    ),
+    "adam": optax.adam,
+    "adamw": optax.adamw,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a configuration stands for.
+
+    Attributes:
+        config: the configuration.
+        data: its data.
+        model: a function of the hyperparameters that returns the Model.
+        objective: likewise.
+        optimizer: likewise.
+        hparams: the traced settings by dotted name, without those that are off.
+        is_classification: whether the data has classes; else the targets are real numbers.
+
+    Example:
+        >>> from functorch_kit import config
+        >>> experiment = config.build(config.Config())
+        >>> sorted(experiment.hparams)[:2], experiment.data.name
+        (['model.dropout', 'optimizer.b1'], 'digits')
+    """
+
+    config: Config
+    data: Data
+    model: Callable[[HParams], Model]
+    objective: Callable[[HParams], Objective]
+    optimizer: Callable[[HParams], optax.GradientTransformation]
+    hparams: dict[str, float]
+    is_classification: bool
+
+    def fit_arguments(self) -> dict[str, Any]:
+        """Arguments of ``fk.fit``, all by name.
+
+        Example:
+            >>> from functorch_kit import config
+            >>> config.build(config.Config()).fit_arguments()["steps"]
+            394
+        """
+        settings, job = self.config.train, self.config
+        best = (settings.best, "max" if settings.best == "accuracy" else "min")
+        stop = None
+        if settings.patience is not None:
+            stop = train.patience(settings.patience, metric=best[0], mode=best[1])
+        return {
+            "model": self.model,
+            "objective": self.objective,
+            "optimizer": self.optimizer,
+            "data": self.data,
+            "hparams": self.hparams,
+            "seed": job.seed,
+            "steps": settings.steps,
+            "eval_every": settings.eval_every,
+            "checkpoint_every": settings.checkpoint_every,
+            "log_every": settings.log_every,
+            "form": settings.form,
+            "best": best,
+            "stop": stop,
+            "run_dir": job.run_dir,
+            "resume": job.resume is not None,
+            "overwrite": job.overwrite,
+            "quiet": job.quiet,
+            "config": saved(job),
+        }
+
+    def fit(self, **changes: Any) -> Any:
+        """Train: ``fk.fit`` with these arguments.
+
+        Args:
+            **changes: arguments of ``fk.fit`` to give in place of, or beside, those of the
+                configuration.
+
+        Returns:
+            A FitResult.
+
+        Example:
+            >>> from functorch_kit import config
+            >>> job = config.Config(model=config.MLP(hidden=(8,)), quiet=True)
+            >>> job.train.steps = 5
+            >>> config.build(job).fit().summary["steps"]
+            5
+        """
+        from functorch_kit.loop import fit
+
+        return fit(**self.fit_arguments() | changes)
+
+
+def build(config: Config) -> Experiment:
+    """Make the data, and the functions of the hyperparameters that make everything else.
+
+    Args:
+        config: checked again, because Python lets anything be assigned.
+
+    Raises:
+        ConfigError: a setting that does not fit, alone or to the data.
+        DataError: data that cannot be read.
+
+    Example:
+        >>> from functorch_kit import config
+        >>> job = config.Config(model=config.MLP(), optimizer=config.SGD(learning_rate=0.1))
+        >>> config.build(job).hparams
+        {'optimizer.learning_rate': 0.1}
+    """
+    config = from_dict(to_dict(config), type(config))
+    dataset = _DATA[choice_of(config.data)](
+        batch_size=config.train.batch_size, seed=config.seed, **_settings(config, "data", {})
+    )
+    is_classification = bool(dataset.class_names)
+    _fits(config, dataset, is_classification)
+    targets = dataset.train.spec["y"]
+    outputs = len(dataset.class_names) if is_classification else targets.shape[-1]
+
+    def model(hparams: HParams) -> Model:
+        settings = _settings(config, "model", hparams)
+        return _MODELS[choice_of(config.model)](outputs=outputs, **settings)
+
+    def objective(hparams: HParams) -> Objective:
+        if not is_classification:
+            return train.regression(model(hparams))
+        smoothing = _settings(config, "train", hparams)["label_smoothing"]
+        return train.classification(model(hparams), label_smoothing=smoothing)
+
+    def optimizer(hparams: HParams) -> optax.GradientTransformation:
+        settings = _settings(config, "optimizer", hparams)
+        return _OPTIMIZERS[choice_of(config.optimizer)](**settings)
+
+    hparams = traced(config)
+    return Experiment(config, dataset, model, objective, optimizer, hparams, is_classification)
+
+
+def traced(config: Config) -> dict[str, float]:
+    """The settings that only change numbers, by dotted name, without those that are off.
+
+    Example:
+        >>> from functorch_kit import config
+        >>> config.traced(config.Config(optimizer=config.SGD(0.1, momentum=0.9)))
+        {'model.dropout': 0.3, 'optimizer.learning_rate': 0.1, 'optimizer.momentum': 0.9}
+    """
+    found: dict[str, float] = {}
+    for group in GROUPS:
+        section = getattr(config, group)
+        for field in dataclasses.fields(section):
+            value, setting = getattr(section, field.name), setting_of(field)
+            if setting.traced and value != setting.off:
+                found[f"{group}.{field.name}"] = value
+    return found
+
+
+def _settings(config: Config, group: str, hparams: HParams) -> dict[str, Any]:
+    """A section's settings, those that are hyperparameters taken from there."""
+    section = getattr(config, group)
+    return {
+        field.name: hparams.get(f"{group}.{field.name}", getattr(section, field.name))
+        for field in dataclasses.fields(section)
+    }
+
+
+def _fits(config: Config, dataset: Data, is_classification: bool) -> None:
+    """Settings that depend on the data; a setting that would be ignored is refused."""
+    name = f"data={choice_of(config.data)}"
+    x, y = dataset.train.spec["x"], dataset.train.spec["y"]
+    shape = x.shape[1:]
+    if not np.issubdtype(x.dtype, np.floating):
+        raise ConfigError(f"x in {name} is {x.dtype}: save it as float32, scaled to about 0 to 1")
+    if choice_of(config.model) == "cnn" and (len(shape) != 3 or min(shape[:2]) < 2):
+        raise ConfigError(
+            f"model=cnn needs images (height, width, channels) from 2×2 up, but a record of {name}"
+            f" has shape {shape}: give model=mlp, say"
+        )
+    if is_classification:
+        return
+    if len(y.shape) != 2 or not np.issubdtype(y.dtype, np.floating):
+        raise ConfigError(
+            f"y in {name} is {y.dtype} of shape (records, *{y.shape[1:]}): save classes as whole"
+            " numbers (records,), or targets as float32 (records, outputs)"
+        )
+    if config.train.label_smoothing:
+        raise ConfigError(
+            f"train.label_smoothing needs classes, and {name} has none: leave it at 0"
+        )
+    if config.train.best == "accuracy":
+        raise ConfigError(
+            f"train.best is 'accuracy', but {name} has no classes: give train.best=loss"
+        )
+    if config.train.patience is not None and dataset.validation is None:
+        raise ConfigError(f"train.patience needs a validation part, and {name} has none: give null")

@@ -1,0 +1,189 @@
+"""Every setting of a training job, with its default: ``Config()`` is the main job.
+
+The main job trains a small CNN on scanned digits for 20 epochs of 1,258 records in batches of 64.
+A field that is ``traced`` only changes numbers: model, objective and optimizer take it as a
+hyperparameter, so a new value reuses the compiled program and a sweep may ``vmap`` over it. At its
+``off`` value (a dropout of exactly 0, say) it is a plain Python number instead, and costs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from functorch_kit.config.settings import setting
+
+_WIDTH = {"least": 1, "most": 65_536}
+_COUNT = {"least": 1, "most": 100_000_000}
+_STEPS = {"least": 1, "most": 2**31 - 1}  # the state counts its steps in 32 bits
+_SEED = {"least": 0, "most": 2**32 - 1}
+_SHARE = {"least": 0, "below": 1}
+
+
+def _dropout(default: float):
+    text = "share of the activations that training drops"
+    return setting(default, text, **_SHARE, traced=True, off=0.0)
+
+
+def _learning_rate(default: float):
+    return setting(default, "size of a step", above=0, most=1e6, traced=True)
+
+
+@dataclasses.dataclass
+class CNN:
+    """3×3 convolutions, one 2×2 max pool, a dense layer with dropout, a dense head."""
+
+    features: tuple[int, ...] = setting((32, 64), "channels of each convolution", **_WIDTH)
+    dense: int = setting(128, "width of the dense layer", **_WIDTH)
+    dropout: float = _dropout(0.3)
+
+
+@dataclasses.dataclass
+class MLP:
+    """Dense layers with ReLU."""
+
+    hidden: tuple[int, ...] = setting(
+        (128, 128), "width of each hidden layer; [] for a linear model", fewest=0, **_WIDTH
+    )
+    dropout: float = _dropout(0.0)
+    use_bias: bool = setting(True, "whether the dense layers have biases")
+
+
+@dataclasses.dataclass
+class Digits:
+    """1,797 scanned digits, 8×8 pixels, that come with scikit-learn."""
+
+
+@dataclasses.dataclass
+class SyntheticImages:
+    """Striped images under noise; the class is the angle of the stripes."""
+
+    count: int = setting(2048, "number of images", **_COUNT)
+    shape: tuple[int, int, int] = setting(
+        (64, 64, 3), "height, width and channels", least=1, most=4096
+    )
+    classes: int = setting(10, "number of angles", least=2, most=1000)
+    noise: float = setting(0.5, "standard deviation of the noise", least=0, most=1000)
+
+
+@dataclasses.dataclass
+class Npz:
+    """A file that numpy.savez(path, x=x, y=y) wrote."""
+
+    path: str | None = setting(None, "the file", needed="<file.npz>")
+    validation: float = setting(0.1, "share held out for validation", **_SHARE)
+    test: float = setting(0.2, "share held out for the test", **_SHARE)
+    split_seed: int = setting(0, "seed of the split", **_SEED)
+
+
+@dataclasses.dataclass
+class Gaussian:
+    """Standard normal inputs and targets, to be learned by heart."""
+
+    count: int = setting(64, "number of records", **_COUNT)
+    inputs: int = setting(1000, "size of x", least=1, most=1_000_000)
+    outputs: int = setting(10, "size of y", **_WIDTH)
+
+
+@dataclasses.dataclass
+class SGD:
+    """Stochastic gradient descent."""
+
+    learning_rate: float = _learning_rate(0.01)
+    momentum: float = setting(0.0, "decay of the running sum", **_SHARE, traced=True, off=0.0)
+    nesterov: bool = setting(False, "Nesterov's form of momentum")
+
+
+@dataclasses.dataclass
+class Adam:
+    """Adam (Kingma and Ba, 2015)."""
+
+    learning_rate: float = _learning_rate(1e-3)
+    b1: float = setting(0.9, "decay of the first moment", **_SHARE, traced=True)
+    b2: float = setting(0.999, "decay of the second moment", **_SHARE, traced=True)
+    eps: float = setting(1e-8, "added to the denominator", above=0, most=1, traced=True)
+
+
+@dataclasses.dataclass
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    weight_decay: float = setting(1e-4, "decay of the weights", least=0, most=1e3, traced=True)
+
+
+@dataclasses.dataclass
+class Train:
+    """How long, in which batches, and what is watched on the way."""
+
+    steps: int = setting(394, "optimizer steps in all", **_STEPS)
+    batch_size: int = setting(64, "records in a batch", **_COUNT)
+    eval_every: int | None = setting(20, "steps between evaluations; null: an epoch", **_STEPS)
+    checkpoint_every: int | None = setting(
+        None, "steps between checkpoints; null: at each evaluation", **_STEPS
+    )
+    log_every: int = setting(10, "steps between logged training rows", **_STEPS)
+    form: str = setting(
+        "auto",
+        "how steps are dispatched; auto asks the backend",
+        choices=("auto", "chunk", "single"),
+    )
+    label_smoothing: float = setting(
+        0.0, "share of the target spread over all classes", **_SHARE, traced=True, off=0.0
+    )
+    patience: int | None = setting(
+        None, "evaluations without improvement before stopping; null: never", **_STEPS
+    )
+    best: str = setting(
+        "loss",
+        "what the best checkpoint is best in, on validation data",
+        choices=("loss", "accuracy"),
+    )
+
+
+@dataclasses.dataclass
+class Config:
+    """A training job; the defaults are the main job.
+
+    Example:
+        >>> from functorch_kit import config
+        >>> job = config.Config(model=config.MLP(hidden=(64,)), optimizer=config.SGD(0.1))
+        >>> job.model.hidden, job.optimizer.learning_rate, job.train.steps
+        ((64,), 0.1, 394)
+    """
+
+    model: CNN | MLP = dataclasses.field(default_factory=CNN)
+    data: Digits | SyntheticImages | Npz | Gaussian = dataclasses.field(default_factory=Digits)
+    optimizer: SGD | Adam | AdamW = dataclasses.field(default_factory=Adam)
+    train: Train = dataclasses.field(default_factory=Train)
+    seed: int = setting(0, "of parameters, order and dropout", **_SEED)
+    run_dir: str | None = setting(None, "where the run is written; null: a new folder in runs/")
+    resume: str | None = setting(None, "folder of a run to go on with")
+    overwrite: bool = setting(False, "whether run_dir may hold a run, which is then lost")
+    quiet: bool = setting(False, "print nothing but the last line")
+
+
+GROUPS: dict[str, dict[str, type]] = {
+    "model": {"cnn": CNN, "mlp": MLP},
+    "data": {
+        "digits": Digits,
+        "synthetic_images": SyntheticImages,
+        "npz": Npz,
+        "gaussian": Gaussian,
+    },
+    "optimizer": {"sgd": SGD, "adam": Adam, "adamw": AdamW},
+    "train": {"default": Train},
+}
+"""Group -> choice -> its dataclass. There is no other way from a name to a thing."""
+
+
+def choice_of(section: object) -> str:
+    """The name under which a section of a configuration is chosen.
+
+    Example:
+        >>> choice_of(MLP())
+        'mlp'
+    """
+    for choices in GROUPS.values():
+        for name, option in choices.items():
+            if type(section) is option:
+                return name
+    raise TypeError(f"{type(section).__name__} is not a choice of any group")

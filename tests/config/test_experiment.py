@@ -1,0 +1,238 @@
+"""From a configuration to functions and data: every setting arrives, what would not is refused."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from functorch_kit import train
+from functorch_kit.config import (
+    CNN,
+    GROUPS,
+    MLP,
+    SGD,
+    Adam,
+    AdamW,
+    Config,
+    ConfigError,
+    Gaussian,
+    Npz,
+    SyntheticImages,
+    Train,
+    build,
+    from_dict,
+    slots,
+    to_dict,
+    traced,
+)
+from functorch_kit.data import DataError
+from functorch_kit.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")  # optax runs in most of these
+
+MLP_OF_4 = MLP(hidden=(4,), dropout=0.1)
+SMALL: dict[str, Any] = {
+    "model=cnn": CNN(features=(2,), dense=4),
+    "model=mlp": MLP_OF_4,
+    "data=synthetic_images": SyntheticImages(count=40, shape=(4, 4, 1), classes=4),
+    "data=gaussian": Gaussian(count=16, inputs=5, outputs=2),
+    "optimizer=sgd": SGD(momentum=0.5),
+}
+OTHER_TEXT = {"train.form": "single", "train.best": "accuracy", "run_dir": "a", "resume": "b"}
+LONGER = {"model.features", "model.hidden"}
+# Each with the values it needs around it; `data.path` is what the tests of Npz are about.
+ALL = [
+    (name, slot.choice)
+    for name, places in slots().items()
+    for slot in places
+    if name != "data.path"
+]
+
+
+@pytest.fixture(scope="module")
+def npz_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("data") / "points.npz"
+    random = np.random.default_rng(0)
+    np.savez(path, x=random.normal(size=(60, 3)).astype(np.float32), y=np.arange(60) % 3)
+    return str(path)
+
+
+def fingerprint(config: Config) -> dict[str, Any]:
+    """Everything that a configuration can change, in a form that compares."""
+    experiment = build(config)
+    hparams = train.as_hparams(experiment.hparams)
+    batch = experiment.data.train(3)
+    init = train.make_init(experiment.model, experiment.optimizer, experiment.data.train.spec["x"])
+    state = jax.eval_shape(init, hparams, jax.random.key(0))
+    step = train.make_train_step(experiment.objective, experiment.optimizer)
+    arguments = experiment.fit_arguments()
+    functions = ("model", "objective", "optimizer", "data", "stop", "config")
+    stop = arguments["stop"]
+    tail = [{"loss": 1.0, "accuracy": 1.0}] * 4
+    return {
+        **{name: value for name, value in arguments.items() if name not in functions},
+        "stop": stop and [stop(tail[:count]) for count in range(1, 5)],
+        "program": str(jax.make_jaxpr(step)(hparams, state, batch)),
+        "batch": hashlib.sha256(b"".join(batch[name].tobytes() for name in "xy")).hexdigest(),
+        "parts": [part and part.order.count for part in experiment.data[:3]],
+    }
+
+
+def another(name: str, value: Any) -> Any:
+    if name in OTHER_TEXT:
+        return OTHER_TEXT[name]
+    if isinstance(value, bool):
+        return not value
+    if name == "train.patience":
+        return 2
+    if value is None:
+        return 7
+    if isinstance(value, tuple):
+        return (*value, 3) if name in LONGER else (*value[:-1], value[-1] + 2)
+    return value + 1 if isinstance(value, int) else value * 0.5 + 0.01
+
+
+@pytest.mark.parametrize(("name", "choice"), ALL)
+def test_every_setting_changes_something(name: str, choice: str, npz_file: str):
+    group, _, option = choice.partition("=")
+    base = Config(model=MLP_OF_4, train=Train(batch_size=8))
+    if choice and group != "train":
+        section = SMALL.get(choice) or GROUPS[group][option]()
+        base = dataclasses.replace(base, **{group: section})
+    if isinstance(base.data, Npz):
+        base.data.path = npz_file
+    values = to_dict(base)
+    owner = values[group] if choice else values
+    key = name.rpartition(".")[2]
+    before = getattr(getattr(base, group), key) if choice else getattr(base, key)
+    owner[key] = another(name, before)
+    changed = from_dict(values)
+    assert changed != base
+    assert fingerprint(changed) != fingerprint(base)
+
+
+def test_the_same_configuration_gives_the_same_thing():
+    config = Config(model=MLP(hidden=(4,), dropout=0.1), train=Train(batch_size=8))
+    assert fingerprint(config) == fingerprint(config)
+
+
+@pytest.mark.parametrize("choice", sorted(name for name in SMALL if "data" not in name))
+def test_a_traced_setting_changes_a_number_and_no_program(choice: str):
+    group = choice.partition("=")[0]
+    config = dataclasses.replace(
+        Config(model=MLP_OF_4, train=Train(batch_size=8, label_smoothing=0.1)),
+        **{group: SMALL[choice]},
+    )
+    values = to_dict(config)
+    for name in traced(config):
+        owner, key = name.split(".")
+        values[owner][key] *= 0.5
+    changed = from_dict(values)
+    assert len(traced(config)) >= 3
+    assert traced(changed) == {name: 0.5 * value for name, value in traced(config).items()}
+    assert fingerprint(changed)["program"] == fingerprint(config)["program"]
+
+
+def test_what_is_off_is_no_hyperparameter_and_costs_no_random_numbers():
+    config = Config(model=CNN(features=(2,), dense=4, dropout=0.0), optimizer=SGD())
+    assert traced(config) == {"optimizer.learning_rate": 0.01}
+    assert "random_bits" not in fingerprint(config)["program"]
+    config.model.dropout = 0.1
+    assert "random_bits" in fingerprint(config)["program"]
+
+
+@pytest.mark.parametrize(("momentum", "leaves"), [(0.0, 0), (0.5, 1)])
+def test_momentum_keeps_a_running_sum_and_zero_keeps_none(momentum: float, leaves: int):
+    experiment = build(Config(model=MLP(hidden=(4,)), optimizer=SGD(momentum=momentum)))
+    optimizer = experiment.optimizer(train.as_hparams(experiment.hparams))
+    assert len(jax.tree.leaves(optimizer.init({"w": np.ones(2, np.float32)}))) == leaves
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "size"),
+    [
+        # The first step of Adam has the size of the learning rate, whatever the gradient.
+        (Adam(learning_rate=0.1, eps=1e-12), 0.1),
+        # AdamW adds learning rate × decay × weight, 0.1 × 0.5 × 2.
+        (AdamW(learning_rate=0.1, eps=1e-12, weight_decay=0.5), 0.2),
+        (SGD(learning_rate=0.1), 0.3),
+        # Nesterov's first step: gradient + momentum × gradient.
+        (SGD(learning_rate=0.1, momentum=0.5, nesterov=True), 0.45),
+    ],
+)
+def test_the_first_update_is_what_the_optimizer_is_known_for(
+    x64: None, optimizer: Any, size: float
+):
+    experiment = build(Config(optimizer=optimizer))
+    made = experiment.optimizer(train.as_hparams(experiment.hparams))
+    weight, gradient = np.array([2.0]), np.array([3.0])
+    update: Any
+    update, _ = made.update(gradient, made.init(weight), weight)
+    assert float(update[0]) == pytest.approx(-size, rel=1e-9)
+
+
+def test_the_main_job_has_the_parameters_of_its_net():
+    experiment = build(Config())
+    model = experiment.model(experiment.hparams)
+    params, _ = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), experiment.data.train.spec["x"])
+    )
+    # 3·3·1·32 + 32, 3·3·32·64 + 64, 4·4·64·128 + 128, 128·10 + 10
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 320 + 18_496 + 131_200 + 1_290
+
+
+def test_targets_without_classes_make_a_regression():
+    experiment = build(Config(model=MLP(hidden=(4,)), data=Gaussian(count=64, inputs=5, outputs=3)))
+    assert not experiment.is_classification
+    model = experiment.model({})
+    params, _ = model.init(jax.random.key(0), experiment.data.train.spec["x"])
+    assert params["head"]["kernel"].shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (Config(data=Gaussian()), "model=cnn needs images .* has shape .1000,.: give model=mlp"),
+        (Config(model=MLP(), data=Gaussian(), train=Train(label_smoothing=0.1)),
+         "train.label_smoothing needs classes, and data=gaussian has none"),
+        (Config(model=MLP(), data=Gaussian(), train=Train(best="accuracy")),
+         "train.best is 'accuracy', but data=gaussian has no classes"),
+        (Config(model=MLP(), data=Gaussian(), train=Train(patience=3)),
+         "train.patience needs a validation part, and data=gaussian has none"),
+        (Config(seed=-1), "seed is -1: give a whole number, 0 or more"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_go_with_the_data_are_refused(config: Config, message: str):
+    with pytest.raises(ConfigError, match=message):
+        build(config)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (
+            np.zeros((20, 3), np.int32),
+            np.arange(20) % 2,
+            "x in data=npz is int32: save it as float32",
+        ),
+        (np.zeros((20, 3)), np.zeros(20), "y in data=npz is float32 of shape"),
+        (np.zeros((20, 3)), np.zeros((20, 2), np.int32), "y in data=npz is int32 of shape"),
+        (np.zeros((20, 3)), np.full(20, -1), "record 0 has class -1"),
+    ],
+)
+def test_arrays_that_cannot_be_trained_on_are_refused(
+    tmp_path: Path, x: np.ndarray, y: np.ndarray, message: str
+):
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    config = Config(model=MLP(), data=Npz(str(tmp_path / "a.npz")), train=Train(batch_size=4))
+    with pytest.raises(UserError, match=message):
+        build(config)
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(DataError, match="batch_size is 2000, but there are 1258 training records"):
+        build(Config(train=Train(batch_size=2000)))
