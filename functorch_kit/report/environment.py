@@ -36,8 +36,8 @@ def environment() -> dict[str, Any]:
 
     Example:
         >>> found = environment()
-        >>> sorted(found["versions"])[:3]
-        ['flax', 'functorch_kit', 'jax']
+        >>> {"functorch_kit", "jax", "jaxlib", "numpy"} <= set(found["versions"])
+        True
         >>> found["devices"]["count"] >= 1
         True
     """
