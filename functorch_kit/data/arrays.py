@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,8 @@ def npz(path: str | Path, *, batch_size: int, seed: int = 0, **options) -> Data:
     if not path.is_file():
         raise DataError(f"data file {str(path)!r} does not exist: give data.path=<file.npz>")
     try:
+        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and say to trust it
+            raise ValueError("no zip archive")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if missing := {"x", "y"} - set(archive.files):
                 names = ", ".join(archive.files) or "nothing"
