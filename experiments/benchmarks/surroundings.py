@@ -118,8 +118,9 @@ def _ask(python: str, code: str, **environment: str) -> Any:
 
 
 def _shortened(arguments: Sequence[str]) -> list[str]:
-    """The command line as seen from the repository's root."""
-    return [argument.replace(f"{ROOT}{os.sep}", "") for argument in arguments]
+    """The command line as seen from the repository's root; of paths elsewhere only the name."""
+    inside = [argument.replace(f"{ROOT}{os.sep}", "") for argument in arguments]
+    return [Path(argument).name if os.path.isabs(argument) else argument for argument in inside]
 
 
 def _cores() -> int:
