@@ -210,6 +210,33 @@ def test_a_signal_stops_after_a_whole_step_saves_it_and_the_run_can_go_on(tmp_pa
     assert resumed.summary["test_loss"] == straight.summary["test_loss"]
 
 
+def _told_to_stop(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_before_the_first_step_is_no_finished_run(tmp_path: Path):
+    def model(h: dict[str, Any]) -> fk.nn.Model:
+        def init(key: Any, x_spec: Any) -> Any:
+            jax.debug.callback(_told_to_stop)
+            return _mlp(h).init(key, x_spec)
+
+        return _mlp(h)._replace(init=init)
+
+    with pytest.raises(fk.run.Interrupted, match="SIGINT at step 0"):
+        _fit(model, run_dir=tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("interrupted", 0)
+    assert "test_accuracy" not in summary
+
+
+def test_a_signal_while_the_report_is_written_reaches_the_caller(tmp_path: Path):
+    """Else a sweep goes on with its next run, whose user has asked to stop."""
+    with pytest.raises(fk.run.Interrupted, match=f"SIGINT at step {STEPS}"):
+        _fit(_mlp, run_dir=tmp_path, page=lambda result: _told_to_stop() or {})
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "finished"
+    assert (tmp_path / "report.html").exists()
+
+
 def test_the_best_step_by_validation_is_the_one_that_is_tested(tmp_path: Path):
     result = _fit(_mlp, eval_every=9, run_dir=tmp_path)
     validations = [row for row in result.history if row["split"] == "validation"]
