@@ -105,10 +105,17 @@ class RunFolder:
         draft.replace(path)
 
     def _clear(self) -> None:
-        for name in _FILES:
-            (self.path / name).unlink(missing_ok=True)
-        for name in _FOLDERS:
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        try:
+            for name in _FOLDERS:
+                if (self.path / name).exists():
+                    shutil.rmtree(self.path / name)
+            for name in _FILES:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"the run in {str(self.path)!r} cannot be removed ({error.strerror or error}):"
+                " remove it by hand, or choose another run_dir"
+            ) from error
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -325,6 +325,17 @@ def test_a_folder_that_holds_a_run_is_refused_unless_told_otherwise(tmp_path: Pa
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
+def test_a_run_that_cannot_be_removed_is_not_said_to_want_overwrite(tmp_path: Path):
+    elsewhere = tmp_path / "large_disk"
+    elsewhere.mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(elsewhere)
+    _fit(_mlp, steps=2, run_dir=tmp_path / "run")
+    with pytest.raises(UserError, match=r"cannot be removed \(Cannot call rmtree on a symbolic"):
+        _fit(_mlp, steps=2, run_dir=tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
