@@ -136,6 +136,9 @@ def fit(
         if held_out := data.validation or data.test:
             evaluate = train.Evaluator(objective, held_out, values, like.params, like.model_state)
             console.program(evaluate.program.report)
+            if data.validation and best[0] not in evaluate.scalars:
+                names = " or ".join(evaluate.scalars)
+                raise UserError(f"best is {best}: validation measures no {best[0]!r}: give {names}")
 
         record = Record(run, console, best, log_every, latest)
         stack.callback(record.close)

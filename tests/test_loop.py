@@ -343,6 +343,8 @@ def test_a_run_that_cannot_be_removed_is_not_said_to_want_overwrite(tmp_path: Pa
         ({"eval_every": -1}, "eval_every is -1"),
         ({"checkpoint_every": 0}, "checkpoint_every is 0"),
         ({"best": ("loss", "smallest")}, "'min' or 'max'"),
+        ({"best": ("acc", "max")}, "measures no 'acc': give accuracy or loss"),
+        ({"best": ("confusion", "max")}, "measures no 'confusion': give accuracy or loss"),
         ({"resume": True}, "resume needs a run_dir"),
         ({"form": "block"}, "not one of auto, chunk, single"),
         ({"resume": True, "run_dir": "no/such/run"}, "does not exist"),
