@@ -255,6 +255,15 @@ def test_a_metric_that_shall_grow_can_choose_the_best_step():
     assert result.summary["validation_accuracy"] == max(row["accuracy"] for row in validations)
 
 
+def test_a_resumed_run_cannot_choose_its_best_step_by_another_metric(tmp_path: Path):
+    """A loss of 0.3 and an accuracy of 0.9 cannot be told apart by which is smaller."""
+    _fit(_mlp, steps=2, run_dir=tmp_path)
+    with pytest.raises(
+        UserError, match=r"best step by \('loss', 'min'\), which cannot be compared"
+    ):
+        _fit(_mlp, steps=4, run_dir=tmp_path, resume=True, best=("accuracy", "max"))
+
+
 def test_early_stopping_ends_the_run_and_says_so(tmp_path: Path):
     options = {"eval_every": 5, "stop": lambda rows: len(rows) == 3, "run_dir": tmp_path}
     result = _fit(_mlp, **options)
@@ -323,6 +332,12 @@ def test_a_folder_that_holds_a_run_is_refused_unless_told_otherwise(tmp_path: Pa
     again = _fit(_mlp, steps=3, run_dir=tmp_path, overwrite=True)
     assert again.summary["steps"] == 3
     assert (tmp_path / "mine.txt").read_text() == "kept"
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path):
+    (tmp_path / "config.yaml").mkdir()
+    with pytest.raises(UserError, match=r"cannot be written \(Is a directory\): choose another"):
+        _fit(_mlp, steps=2, run_dir=tmp_path, config={"seed": 0})
 
 
 def test_a_run_that_cannot_be_removed_is_not_said_to_want_overwrite(tmp_path: Path):
