@@ -50,7 +50,7 @@ def run(
         _refuse(error)
     except KeyboardInterrupt as error:
         # `fit` says by which signal it was stopped, and where; the shell expects 128 + its number.
-        print(f"{error or 'stopped'}", file=sys.stderr)
+        print(str(error) or "stopped", file=sys.stderr)
         sys.exit(128 + getattr(error, "signal", signal.SIGINT))
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

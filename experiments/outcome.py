@@ -6,25 +6,30 @@ from typing import Any
 
 
 def last_line(
-    split: str, metrics: Mapping[str, float], best_step: int, steps: int, run_dir: Path | str
+    split: str, metrics: Mapping[str, Any], best_step: int, steps: int, run_dir: Path | str
 ) -> str:
     """``test accuracy 0.9889 (best step 340 of 394) · report: runs/a/report.html``."""
+    page = f"report: {Path(run_dir) / 'report.html'}"
+    if not metrics:
+        return f"step {steps} reached, nothing measured on the way · {page}"
     name = "accuracy" if "accuracy" in metrics else "loss"
     value = f"{metrics[name]:.4f}" if name == "accuracy" else f"{metrics[name]:.6g}"
-    return (
-        f"{split} {name} {value} (best step {best_step} of {steps})"
-        f" · report: {Path(run_dir) / 'report.html'}"
-    )
+    if "step" in metrics:  # a row of training: it need not be the last step, and none is the best
+        return f"{split} {name} {value} (step {metrics['step']} of {steps}) · {page}"
+    return f"{split} {name} {value} (best step {best_step} of {steps}) · {page}"
 
 
 def of_summary(summary: Mapping[str, Any], history: list[dict[str, Any]]) -> tuple[str, dict]:
-    """The split that a run is judged by, and its metrics: the test, or whatever there is of it."""
+    """The split that a run is judged by, and its metrics: the test, or whatever there is of it.
+
+    Without held-out data, that is the last logged row of training, if there is any.
+    """
     for split in ("test", "validation"):
         start = f"{split}_"
         metrics = {k.removeprefix(start): v for k, v in summary.items() if k.startswith(start)}
         if metrics:
             return split, metrics
-    return "training", history[-1] if history else {"loss": float("nan")}
+    return "training", history[-1] if history else {}
 
 
 def worst_mistakes(experiment: Any, result: Any, count: int = 24) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def fit(
 
     Raises:
         UserError: settings or folders that cannot be used.
-        Interrupted: SIGINT or SIGTERM came; the step reached was saved.
+        Interrupted: SIGINT or SIGTERM came, and what was under way is written; the step reached,
+            if there is one, was saved.
 
     Example:
         >>> import numpy as np, optax, functorch_kit as fk
@@ -135,6 +136,9 @@ def fit(
         if held_out := data.validation or data.test:
             evaluate = train.Evaluator(objective, held_out, values, like.params, like.model_state)
             console.program(evaluate.program.report)
+            if data.validation and best[0] not in evaluate.scalars:
+                names = " or ".join(evaluate.scalars)
+                raise UserError(f"best is {best}: validation measures no {best[0]!r}: give {names}")
 
         record = Record(run, console, best, log_every, latest)
         stack.callback(record.close)
@@ -156,9 +160,13 @@ def fit(
                 stopped = stop is not None and stop(record.validations)
             if improved or stopped or requests or step == steps or step % checkpoint_every == 0:
                 record.save(step, state, best=improved)
+            if stopped:
+                status = "stopped early"
             if stopped or requests:
-                status = "stopped early" if stopped else "interrupted"
                 break
+        # Asked here and not in the loop, which a request before the first step never enters.
+        if requests and status == "finished":
+            status = "interrupted"
 
         params, model_state = record.best_of(state)
         test = {}
@@ -175,7 +183,7 @@ def fit(
         result = FitResult(state, params, model_state, record.rows, summary, test, programs, path)
         if run:
             _write(run, record, result, data.class_names, page)
-        if status == "interrupted":
+        if requests:  # also one that came while the last files were written: the caller must hear
             raise Interrupted(requests[0], step)
         return result
 

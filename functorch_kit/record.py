@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functorch_kit import report
+from functorch_kit.errors import UserError
 from functorch_kit.report.records import strict
 from functorch_kit.run import RunFolder
 from functorch_kit.train import TrainState
@@ -60,6 +61,7 @@ class Record:
         self.best_step: int | None = None
         self._best: tuple[Params, ModelState] | None = None
         self._best_value = float("nan")
+        self._criterion = best
         self._metric, self._sign = best[0], 1.0 if best[1] == "min" else -1.0
         self._log_every = log_every
         self._began, self._seconds_before = time.perf_counter(), 0.0
@@ -112,6 +114,7 @@ class Record:
         for writer in self._writers:
             writer.flush()
         meta = {
+            "best": list(self._criterion),
             "best_step": self.best_step,
             "best_value": strict(self._best_value),
             "seconds": self.seconds,
@@ -119,10 +122,19 @@ class Record:
         self.run.store.save(step, state, meta=meta, best=best)
 
     def restore(self, like: Spec) -> TrainState:
-        """The newest checkpoint, and with it the best one."""
+        """The newest checkpoint, and with it the best one.
+
+        Raises:
+            UserError: the best step was chosen by another metric, or the other way round.
+        """
         assert self.run is not None
         store = self.run.store
         state, meta = store.restore(self.first, like)
+        if meta["best"] != list(self._criterion):
+            raise UserError(
+                f"the run has chosen its best step by {tuple(meta['best'])}, which cannot be"
+                f" compared with {tuple(self._criterion)}: resume it with the former"
+            )
         self._seconds_before = meta["seconds"]
         self.best_step, self._best_value = meta["best_step"], float(meta["best_value"])
         if self.best_step is not None and (marked := store.best()) is not None:

@@ -90,12 +90,18 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"run folder {str(path)!r} cannot be made: {error.strerror}") from error
-        if config is not None:
-            import yaml
+        try:
+            if config is not None:
+                import yaml
 
-            text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-            (self.path / "config.yaml").write_text(text, encoding="utf-8")
-        self.write("environment", report.environment())
+                text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+                (self.path / "config.yaml").write_text(text, encoding="utf-8")
+            self.write("environment", report.environment())
+        except OSError as error:
+            raise RunError(
+                f"run folder {str(path)!r} cannot be written ({error.strerror}):"
+                " choose another run_dir"
+            ) from error
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write ``<name>.json``: whoever reads it sees the old file or the new one, whole."""
@@ -105,10 +111,17 @@ class RunFolder:
         draft.replace(path)
 
     def _clear(self) -> None:
-        for name in _FILES:
-            (self.path / name).unlink(missing_ok=True)
-        for name in _FOLDERS:
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        try:
+            for name in _FOLDERS:
+                if (self.path / name).exists():
+                    shutil.rmtree(self.path / name)
+            for name in _FILES:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"the run in {str(self.path)!r} cannot be removed ({error.strerror or error}):"
+                " remove it by hand, or choose another run_dir"
+            ) from error
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

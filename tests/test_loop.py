@@ -210,6 +210,33 @@ def test_a_signal_stops_after_a_whole_step_saves_it_and_the_run_can_go_on(tmp_pa
     assert resumed.summary["test_loss"] == straight.summary["test_loss"]
 
 
+def _told_to_stop(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_before_the_first_step_is_no_finished_run(tmp_path: Path):
+    def model(h: dict[str, Any]) -> fk.nn.Model:
+        def init(key: Any, x_spec: Any) -> Any:
+            jax.debug.callback(_told_to_stop)
+            return _mlp(h).init(key, x_spec)
+
+        return _mlp(h)._replace(init=init)
+
+    with pytest.raises(fk.run.Interrupted, match="SIGINT at step 0"):
+        _fit(model, run_dir=tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("interrupted", 0)
+    assert "test_accuracy" not in summary
+
+
+def test_a_signal_while_the_report_is_written_reaches_the_caller(tmp_path: Path):
+    """Else a sweep goes on with its next run, whose user has asked to stop."""
+    with pytest.raises(fk.run.Interrupted, match=f"SIGINT at step {STEPS}"):
+        _fit(_mlp, run_dir=tmp_path, page=lambda result: _told_to_stop() or {})
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "finished"
+    assert (tmp_path / "report.html").exists()
+
+
 def test_the_best_step_by_validation_is_the_one_that_is_tested(tmp_path: Path):
     result = _fit(_mlp, eval_every=9, run_dir=tmp_path)
     validations = [row for row in result.history if row["split"] == "validation"]
@@ -226,6 +253,15 @@ def test_a_metric_that_shall_grow_can_choose_the_best_step():
     result = _fit(_mlp, eval_every=9, best=("accuracy", "max"))
     validations = [row for row in result.history if row["split"] == "validation"]
     assert result.summary["validation_accuracy"] == max(row["accuracy"] for row in validations)
+
+
+def test_a_resumed_run_cannot_choose_its_best_step_by_another_metric(tmp_path: Path):
+    """A loss of 0.3 and an accuracy of 0.9 cannot be told apart by which is smaller."""
+    _fit(_mlp, steps=2, run_dir=tmp_path)
+    with pytest.raises(
+        UserError, match=r"best step by \('loss', 'min'\), which cannot be compared"
+    ):
+        _fit(_mlp, steps=4, run_dir=tmp_path, resume=True, best=("accuracy", "max"))
 
 
 def test_early_stopping_ends_the_run_and_says_so(tmp_path: Path):
@@ -298,6 +334,23 @@ def test_a_folder_that_holds_a_run_is_refused_unless_told_otherwise(tmp_path: Pa
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path):
+    (tmp_path / "config.yaml").mkdir()
+    with pytest.raises(UserError, match=r"cannot be written \(Is a directory\): choose another"):
+        _fit(_mlp, steps=2, run_dir=tmp_path, config={"seed": 0})
+
+
+def test_a_run_that_cannot_be_removed_is_not_said_to_want_overwrite(tmp_path: Path):
+    elsewhere = tmp_path / "large_disk"
+    elsewhere.mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(elsewhere)
+    _fit(_mlp, steps=2, run_dir=tmp_path / "run")
+    with pytest.raises(UserError, match=r"cannot be removed \(Cannot call rmtree on a symbolic"):
+        _fit(_mlp, steps=2, run_dir=tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -305,6 +358,8 @@ def test_a_folder_that_holds_a_run_is_refused_unless_told_otherwise(tmp_path: Pa
         ({"eval_every": -1}, "eval_every is -1"),
         ({"checkpoint_every": 0}, "checkpoint_every is 0"),
         ({"best": ("loss", "smallest")}, "'min' or 'max'"),
+        ({"best": ("acc", "max")}, "measures no 'acc': give accuracy or loss"),
+        ({"best": ("confusion", "max")}, "measures no 'confusion': give accuracy or loss"),
         ({"resume": True}, "resume needs a run_dir"),
         ({"form": "block"}, "not one of auto, chunk, single"),
         ({"resume": True, "run_dir": "no/such/run"}, "does not exist"),

@@ -44,6 +44,7 @@ class Store:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).absolute()  # Orbax takes no other, and the user may chdir
         self._thread: threading.Thread | None = None
+        self._written = threading.Event()
         self._error: CheckpointError | None = None
         self._prepared = False
         self._closed = False
@@ -88,11 +89,16 @@ class Store:
         host, records = leaves.to_host(state)
         names = ["latest", *(["best"] if best else []), *pins]
         fill = functools.partial(content.write, step=step, host=host, records=records, meta=kept)
+        self._written.clear()
         self._thread = threading.Thread(
             target=self._write, args=(step, names, fill), name=f"checkpoint-{step}"
         )
         _wait_at_exit(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # too late in the life of the interpreter
+            self._written.set()
+            raise
 
     def _write(self, step: int, names: list[str], fill: Any) -> None:
         try:
@@ -107,10 +113,14 @@ class Store:
                 " make room or give a folder that can be written"
             )
             self._error.__cause__ = error
+        finally:
+            self._written.set()
 
     def _join(self) -> None:
         if self._thread is not None:
-            self._thread.join()
+            # Not join: before Python 3.13 a join that Ctrl-C ends takes the thread for ended too,
+            # and the interpreter would leave in the middle of the save.
+            self._written.wait()
             self._thread = None
 
     def wait(self) -> None:

@@ -95,11 +95,11 @@ class Pipeline:
             name: array.at[row["index"]].get(mode="promise_in_bounds")
             for name, array in constant.items()
         }
-        return batch | {"weight": row["weight"]} if "weight" in row else batch
+        return _weighted(batch, row)
 
     def _gather(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = {name: array[rows["index"]] for name, array in self.arrays.items()}
-        return batch | {"weight": rows["weight"]} if "weight" in rows else batch
+        return _weighted(batch, rows)
 
     def _row_spec(self, resident: bool) -> Spec:
         size = (self.order.batch_size,)
@@ -111,7 +111,7 @@ class Pipeline:
                 for name, array in self.arrays.items()
             }
         if isinstance(self.order, Sequential):
-            spec["weight"] = jax.ShapeDtypeStruct(size, jnp.float32)
+            spec.setdefault("weight", jax.ShapeDtypeStruct(size, jnp.float32))
         return spec
 
 
@@ -163,6 +163,8 @@ def training(arrays: dict[str, np.ndarray], batch_size: int, seed: int) -> Pipel
 def evaluation(arrays: dict[str, np.ndarray], batch_size: int = 512) -> Pipeline:
     """Every record of ``arrays`` once, in order; the last batch is padded with weight 0.
 
+    An array ``weight`` among them counts: padding alone is set to 0.
+
     Raises:
         DataError: a batch size below 1, or no records.
 
@@ -174,6 +176,18 @@ def evaluation(arrays: dict[str, np.ndarray], batch_size: int = 512) -> Pipeline
     if batch_size < 1:
         raise DataError(f"batch_size is {batch_size}: give a number from 1 up")
     return Pipeline(arrays, Sequential(_count(arrays), batch_size), resident=False)
+
+
+def _weighted(batch: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The batch with its own weights, and 0 where the order says that a record is padding."""
+    if "weight" not in row:
+        return batch
+    weight = row["weight"]
+    if "weight" in batch:
+        own = batch["weight"]
+        real = weight.reshape(weight.shape + (1,) * (own.ndim - weight.ndim))
+        weight = own * real.astype(own.dtype)
+    return batch | {"weight": weight}
 
 
 def _count(arrays: dict[str, np.ndarray]) -> int:

@@ -70,6 +70,11 @@ class Program:
                 raise
             raise ProgramMismatch(message) from error
 
+    @property
+    def out_spec(self) -> Spec:
+        """Shapes and dtypes of what it returns."""
+        return self._compiled.out_info
+
     def __repr__(self) -> str:
         return f"Program({self.name!r})"
 

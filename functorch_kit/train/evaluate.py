@@ -59,6 +59,13 @@ class Evaluator:
         )
         return {name: _plain(metric.compute()) for name, metric in sums.items()}
 
+    @property
+    def scalars(self) -> list[str]:
+        """Names of the metrics that are one number each."""
+        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), self.program.out_spec)
+        with np.errstate(all="ignore"):
+            return [name for name, metric in empty.items() if np.ndim(metric.compute()) == 0]
+
     def _on_device(self, pipeline: Any) -> Iterable[Any]:
         # The pipeline is kept beside its batches, so that its id is not given to another.
         if id(pipeline) in self._batches:

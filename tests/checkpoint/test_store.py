@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -342,3 +343,14 @@ def test_a_relative_folder_is_as_good_as_an_absolute_one(
     with Store("runs/a") as store:
         store.save(1, {"w": jnp.ones(2)})
     assert Store(tmp_path / "runs/a").latest() == 1
+
+
+def test_a_wait_that_is_interrupted_does_not_lose_the_save(gate, tmp_path: Path):
+    store = Store(tmp_path)
+    store.save(1, STATE)
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        store.wait()
+    threading.Timer(0.3, gate.set).start()
+    store.wait()
+    assert store.steps() == [1]

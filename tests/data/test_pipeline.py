@@ -64,6 +64,23 @@ def test_an_epoch_of_training_batches_holds_every_record_once():
     assert training(ARRAYS, batch_size=5, seed=0).steps_per_epoch == 3
 
 
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+@pytest.mark.parametrize("shape", [(13,), (13, 2)], ids=["record", "token"])
+def test_evaluation_keeps_the_weights_that_records_have(resident, shape):
+    own = np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
+    pipeline = Pipeline({**ARRAYS, "weight": own}, Sequential(13, 4), resident)
+    weights = np.concatenate([pipeline(step)["weight"] for step in range(4)])
+    np.testing.assert_array_equal(weights[:13], own)
+    assert not weights[13:].any()
+    assert (pipeline.spec["weight"].shape, pipeline.spec["weight"].dtype) == (
+        pipeline(3)["weight"].shape,
+        pipeline(3)["weight"].dtype,
+    )
+    row = {name: leaf[0] for name, leaf in pipeline.rows(3, 1).items()}
+    inside = pipeline.batch(jax.device_put(pipeline.constant()), jax.device_put(row))
+    np.testing.assert_array_equal(inside["weight"], pipeline(3)["weight"])
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 13, 20])
 def test_evaluation_batches_hold_every_record_once_by_weight(batch_size):
     pipeline = evaluation(ARRAYS, batch_size)

@@ -95,6 +95,15 @@ def test_a_bad_setting_is_refused_before_jax_is_loaded(script, tmp_path: Path):
     assert time.perf_counter() - began < 5  # 0.3 s on an idle machine
 
 
+def test_a_script_that_is_stopped_before_it_trains_says_so(here, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("functorch_kit.config.resumed", interrupted)
+    ended = here("train.py", "resume=a")
+    assert (ended.code, ended.err) == (130, "stopped\n")
+
+
 @pytest.mark.parametrize(
     ("option", "expected"),
     [("--help", "optimizer.weight_decay=0.0001"), ("--hydra-help", "Hydra")],

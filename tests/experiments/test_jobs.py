@@ -66,6 +66,22 @@ def test_a_quiet_run_prints_its_last_line_alone_into_a_folder_of_its_own(script,
     assert ended.last_line.endswith(f"report: runs/{folder.name}/report.html")
 
 
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (5, "step 5 reached, nothing measured on the way"),
+        (13, r"training loss \S+ \(step 10 of 13\)"),
+    ],
+)
+def test_the_last_line_of_a_run_without_held_out_data_claims_no_more_than_was_measured(
+    script, steps: int, said: str
+):
+    small = ["experiment=two_layer", "quiet=true", f"train.steps={steps}", "train.log_every=10"]
+    ended = script("train.py", *small, "run_dir=a")
+    assert re.fullmatch(rf"{said} · report: a/report\.html", ended.last_line), ended
+    assert "nan" not in ended.last_line
+
+
 def test_a_multirun_gives_every_job_its_own_folder(script, tmp_path: Path):
     ended = script("train.py", "-m", *TINY, "train.steps=2", "quiet=true", "seed=0,1", "run_dir=s")
     assert ended.code == 0, ended.err
