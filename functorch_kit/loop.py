@@ -118,11 +118,11 @@ def fit(
     _check({**counts, "log_every": log_every}, best)
     if resume and run_dir is None:
         raise UserError("resume needs a run_dir: there is no folder to go on from")
-    run = RunFolder(run_dir, resume=resume, overwrite=overwrite, config=config) if run_dir else None
+    run = RunFolder(run_dir, resume=resume, overwrite=overwrite) if run_dir else None
+    latest = run.first if run else 0
     program.use_cache()
 
     with ExitStack() as stack:
-        latest = (run.store.latest() if run else None) or 0
         console = stack.enter_context(report.RunConsole(data.name, steps, quiet, first_step=latest))
         values, key = train.as_hparams(hparams), jax.random.key(seed)
         init = train.make_init(model, optimizer, data.train.spec["x"])
@@ -140,6 +140,8 @@ def fit(
                 names = " or ".join(evaluate.scalars)
                 raise UserError(f"best is {best}: validation measures no {best[0]!r}: give {names}")
 
+        if run:
+            run.begin(config)
         record = Record(run, console, best, log_every, latest)
         stack.callback(record.close)
         requests = stack.enter_context(interruptible())

@@ -48,21 +48,28 @@ class Interrupted(KeyboardInterrupt):
 class RunFolder:
     """Where a run writes: records, checkpoints and the report.
 
+    Opening it only looks; ``begin`` makes the folder and removes what is to be overwritten, so that
+    a run which cannot be compiled costs nobody the run before it.
+
     Args:
         path: the folder; made if missing.
         resume: go on with the run that is there.
-        overwrite: remove the run that is there.
-        config: plain settings, kept in ``config.yaml``.
+        overwrite: replace the run that is there.
+
+    Attributes:
+        store: its checkpoints.
+        first: the step that the run goes on from; 0 for a new one.
 
     Raises:
-        RunError: the folder holds a run and neither resume nor overwrite was asked for; or resume
-            was, and there is no folder.
+        RunError: the folder holds a run and neither resume nor overwrite was asked for; it holds
+            files of those names that no run wrote; or resume was asked for, and there is no folder.
 
     Example:
         >>> import tempfile
-        >>> run = RunFolder(tempfile.mkdtemp(), config={"seed": 0})
-        >>> read_config(run.path)
-        {'seed': 0}
+        >>> run = RunFolder(tempfile.mkdtemp())
+        >>> run.begin({"seed": 0})
+        >>> read_config(run.path), run.first
+        ({'seed': 0}, 0)
     """
 
     def __init__(
@@ -71,35 +78,56 @@ class RunFolder:
         *,
         resume: bool = False,
         overwrite: bool = False,
-        config: Mapping[str, Any] | None = None,
     ):
         self.path = Path(path)
+        self._overwrite = overwrite and not resume
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"run folder {str(path)!r} is a file: choose another run_dir")
         if resume and not self.path.is_dir():
             raise RunError(f"run folder {str(path)!r} does not exist: there is nothing to resume")
-        if overwrite and not resume:
-            self._clear()
+        found = [name for name in _FILES if (self.path / name).exists()]
+        found += [name for name in _FOLDERS if any((self.path / name).glob("*"))]
+        if found and not (self.path / "environment.json").exists():
+            raise RunError(
+                f"run folder {str(path)!r} holds {found[0]}, and no run wrote it:"
+                " choose another run_dir"
+            )
         self.store = checkpoint.Store(self.path / "checkpoints")
-        if self.store.steps() and not resume:
+        self.first = (self.store.latest() or 0) if resume else 0
+        if self.store.steps() and not (resume or overwrite):
             raise RunError(
                 f"run folder {str(path)!r} holds a run: resume it, set overwrite=true, "
                 "or choose another run_dir"
             )
+
+    def begin(self, config: Mapping[str, Any] | None = None) -> None:
+        """Make the folder, without the run that is to be overwritten, and say what runs in it.
+
+        Args:
+            config: plain settings, kept in ``config.yaml``.
+
+        Raises:
+            RunError: the folder cannot be made, cleared or written.
+        """
+        if self._overwrite:
+            self._clear()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"run folder {str(path)!r} cannot be made: {error.strerror}") from error
+            raise RunError(
+                f"run folder {str(self.path)!r} cannot be made: {error.strerror}"
+            ) from error
         try:
+            # First: it marks the folder as a run's.
+            self.write("environment", report.environment())
             if config is not None:
                 import yaml
 
                 text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
                 (self.path / "config.yaml").write_text(text, encoding="utf-8")
-            self.write("environment", report.environment())
         except OSError as error:
             raise RunError(
-                f"run folder {str(path)!r} cannot be written ({error.strerror}):"
+                f"run folder {str(self.path)!r} cannot be written ({error.strerror}):"
                 " choose another run_dir"
             ) from error
 

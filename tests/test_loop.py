@@ -335,6 +335,7 @@ def test_a_folder_that_holds_a_run_is_refused_unless_told_otherwise(tmp_path: Pa
 
 
 def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path):
+    (tmp_path / "environment.json").write_text("{}")  # a run's folder, as far as can be seen
     (tmp_path / "config.yaml").mkdir()
     with pytest.raises(UserError, match=r"cannot be written \(Is a directory\): choose another"):
         _fit(_mlp, steps=2, run_dir=tmp_path, config={"seed": 0})
@@ -371,3 +372,26 @@ def test_settings_that_cannot_be_used_are_refused_in_one_line(
     with pytest.raises(UserError, match=message) as caught:
         _fit(_mlp, **changes)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_cannot_be_compiled_costs_nobody_the_run_before_it(tmp_path: Path):
+    _fit(_mlp, steps=2, run_dir=tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(ValueError, match="embedding"):
+        _fit(lambda h: _broken(), steps=2, run_dir=tmp_path, overwrite=True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def _broken() -> fk.nn.Model:
+    def apply(*_: Any, **__: Any) -> Any:
+        raise ValueError("no embedding for it")
+
+    return fk.nn.Model(lambda key, x_spec: ({}, ()), apply)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_with_files_of_somebody_else_is_left_alone(tmp_path: Path, overwrite: bool):
+    (tmp_path / "config.yaml").write_text("mine: 1\n")
+    with pytest.raises(UserError, match=r"holds config\.yaml, and no run wrote it"):
+        _fit(_mlp, steps=2, run_dir=tmp_path, overwrite=overwrite, config={"seed": 0})
+    assert (tmp_path / "config.yaml").read_text() == "mine: 1\n"

@@ -22,7 +22,7 @@ from functorch_kit.run import RunFolder
 @pytest.fixture
 def run(tmp_path: Path) -> str:
     config = Config(model=MLP(hidden=(7,)), train=Train(steps=40), seed=5, run_dir="elsewhere")
-    RunFolder(tmp_path / "run", config=saved(config))
+    RunFolder(tmp_path / "run").begin(saved(config))
     return str(tmp_path / "run")
 
 
