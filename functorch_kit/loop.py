@@ -139,7 +139,9 @@ def fit(
         record = Record(run, console, best, log_every, latest)
         stack.callback(record.close)
         requests = stack.enter_context(interruptible())
-        state = record.restore(like) if latest else train.compiled_init(init)(values, key)
+        state = (
+            record.restore(like) if latest else train.compiled_init(init, values, key)(values, key)
+        )
         step, status, pauses = latest, "finished", (eval_every, checkpoint_every)
         if stop and record.validations and stop(record.validations):
             status, steps = "stopped early", latest
