@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 
 from functorch_kit.program.closure import variable_name
 from functorch_kit.program.contract import ProgramRefused
@@ -45,13 +45,12 @@ def check_captured(name: str, fn: Any, jaxpr: ClosedJaxpr, limit: int = CAPTURED
         ...     print(str(error).partition(", used")[0])
         look_up: it captures table, float32[5000] of 20.0 kB
     """
-    for value, user in _constants(jaxpr):
-        aval = jax.typeof(value)
-        size = size_in_bytes(aval)
+    for value, where in _constants(jaxpr):
+        size = size_in_bytes(jax.typeof(value))
         if size > limit:
             called = variable_name(fn, value)
             what = f"{called}, {describe(value)}" if called else f"a {describe(value)}"
-            place = _place(user)
+            place = _place(_reader(*where))
             used = f", used at {place}" if place else ""
             raise ProgramRefused(
                 f"{name}: it captures {what} of {size / 1000:.1f} kB{used};"
@@ -59,30 +58,46 @@ def check_captured(name: str, fn: Any, jaxpr: ClosedJaxpr, limit: int = CAPTURED
             )
 
 
-def _constants(jaxpr: ClosedJaxpr) -> Iterator[tuple[Any, JaxprEqn | None]]:
-    """Each captured value with an equation that reads it, at any depth."""
-    held = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
+_Where = tuple[Jaxpr, Any]
+"""A jaxpr and the variable, or the literal, that the captured value is in it."""
+
+
+def _constants(jaxpr: ClosedJaxpr) -> Iterator[tuple[Any, _Where]]:
+    """Each captured value at any depth, and where it enters."""
+    for variable, value in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True):
+        yield value, (jaxpr.jaxpr, variable)
     for eqn in jaxpr.jaxpr.eqns:
         for variable in eqn.invars:
             if isinstance(variable, Literal):
-                yield variable.val, eqn
-            elif variable in held:
-                yield held.pop(variable), eqn
+                yield variable.val, (jaxpr.jaxpr, variable)
         for inner in jax.tree.leaves(
             list(eqn.params.values()), is_leaf=lambda leaf: isinstance(leaf, ClosedJaxpr)
         ):
             if isinstance(inner, ClosedJaxpr):
                 yield from _constants(inner)
-    for value in held.values():  # returned as it is
-        yield value, None
+
+
+def _reader(jaxpr: Jaxpr, variable: Any) -> JaxprEqn | None:
+    """The innermost equation that reads a variable: of a loop, the one in its body."""
+    for eqn in jaxpr.eqns:
+        for index, operand in enumerate(eqn.invars):
+            if operand is not variable:
+                continue
+            for inner in jaxprs_in_params(eqn.params):
+                # The operands of the body come last: before them stand a condition's own.
+                at = index - (len(eqn.invars) - len(inner.invars))
+                if at >= 0 and inner.invars[at].aval == variable.aval:
+                    found = _reader(inner, inner.invars[at])
+                    if found is not None:
+                        return found
+            return eqn
+    return None
 
 
 def _place(eqn: JaxprEqn | None) -> str | None:
-    """``model.py:31``: the innermost line outside JAX, of the user if there is one."""
+    """``model.py:31``: the innermost line of the user's; None where JAX kept none."""
     traceback = eqn.source_info.traceback if eqn is not None else None
-    frames = [] if traceback is None else traceback.frames
-    outside = [frame for frame in frames if not frame.file_name.startswith(_LIBRARY)]
-    own = [frame for frame in outside if not frame.file_name.startswith(_TOOLKIT)]
-    for frame in (*own[:1], *outside[:1]):
-        return f"{Path(frame.file_name).name}:{frame.line_num}"
+    for frame in [] if traceback is None else traceback.frames:
+        if not frame.file_name.startswith((_LIBRARY, _TOOLKIT)):
+            return f"{Path(frame.file_name).name}:{frame.line_num}"
     return None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 
 from functorch_kit.errors import UserError
 from functorch_kit.program.specs import describe, leaf_names
-from functorch_kit.types import PyTree, Spec
+from functorch_kit.types import PyTree
 
 _SHOWN = 4
 _DEPENDS = re.compile(r"depends on the value of the argument (\S+)\.")
@@ -60,27 +62,44 @@ def check_arguments(name: str, argument_names: tuple[str, ...], specs: tuple[PyT
             raise ProgramRefused(f"{name}: {path} is {shown}, {kind}; {_BIND}")
 
 
-def needs_value(
-    name: str, argument_names: tuple[str, ...], specs: tuple[Spec, ...], error: Exception
-) -> str | None:
-    """Say which scalar argument Python wanted to know the value of while tracing.
+@contextmanager
+def tracing(
+    name: str, argument_names: tuple[str, ...], specs: tuple[PyTree, ...]
+) -> Iterator[None]:
+    """While a function is traced: name the scalar argument whose value Python asks for.
+
+    What Python asks of a whole array is left to JAX's own words, for it may be a ``lax.cond``.
 
     Args:
-        name: the program's name.
+        name: the program's name, which the message begins with.
         argument_names: a name for each of ``specs``.
-        specs: the arguments' shapes.
-        error: what tracing raised.
+        specs: the arguments, arrays or specs.
 
-    Returns:
-        One line, or None if the error is not about a scalar argument (JAX's own words are better
-        for the value of an array, on which a ``lax.cond`` should depend).
+    Raises:
+        ProgramRefused: in place of JAX's error.
 
     Example:
-        >>> spec = jax.ShapeDtypeStruct((), bool)
-        >>> error = TypeError("… because it depends on the value of the argument flags['train'].")
-        >>> needs_value("step", ("flags",), ({"train": spec},), error)
-        'step: flags/train is a traced bool[], but Python needs its value: ...'
+        >>> import jax.numpy as jnp
+        >>> flag = jax.ShapeDtypeStruct((), bool)
+        >>> try:
+        ...     with tracing("step", ("x", "train"), (jnp.zeros(3), flag)):
+        ...         jax.eval_shape(lambda x, train: x if train else -x, jnp.zeros(3), flag)
+        ... except ProgramRefused as error:
+        ...     print(str(error).partition(";")[0])
+        step: train is a traced bool[], but Python needs its value: it is static
     """
+    try:
+        yield
+    except TypeError as error:
+        message = _needs_value(name, argument_names, specs, error)
+        if message is None:
+            raise
+        raise ProgramRefused(message) from error
+
+
+def _needs_value(
+    name: str, argument_names: tuple[str, ...], specs: tuple[PyTree, ...], error: Exception
+) -> str | None:
     found = _DEPENDS.search(str(error))
     if found is None:
         return None

@@ -14,11 +14,10 @@ from functorch_kit.program.cache import watch_compilations
 from functorch_kit.program.captured import CAPTURED_BYTES, check_captured
 from functorch_kit.program.compile_report import ProgramReport, report_on
 from functorch_kit.program.contract import (
-    ProgramRefused,
     carried,
     check_arguments,
     check_carry,
-    needs_value,
+    tracing,
 )
 from functorch_kit.program.mismatch import ProgramMismatch, explain, explain_keywords
 from functorch_kit.program.specs import argument_names, to_spec
@@ -135,15 +134,10 @@ def compile(
     with warnings.catch_warnings():
         # Not lost: the report names the leaves, which the warning does not.
         warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
-        try:
+        with tracing(name, names, shapes):
             # keep_unused: a leaf that the function ignores is checked like any other, and the
             # compiled program's parameters are the leaves, one for one.
             traced = jax.jit(fn, donate_argnums=donate, keep_unused=True).trace(*shapes)
-        except TypeError as error:
-            message = needs_value(name, names, shapes, error)
-            if message is None:
-                raise
-            raise ProgramRefused(message) from error
         if carry is not None:
             check_carry(name, names[carry], shapes[carry], carried(shapes[carry], traced.out_info))
         if captured_bytes is not None:

@@ -68,7 +68,9 @@ def _one_line(error: Exception) -> str:
 
 
 def once(compiled: program.Program) -> bool:
-    return compiled.__wrapped__.traces == 1
+    function = compiled.__wrapped__
+    assert isinstance(function, Step)
+    return function.traces == 1
 
 
 # 1 weak types --------------------------------------------------------------------------------
