@@ -128,13 +128,17 @@ def fit(
         init = train.make_init(model, optimizer, data.train.spec["x"])
         # Jitted and inlined, the step is traced once, for the choice of the form and the program.
         step_function = jax.jit(train.make_train_step(objective, optimizer), inline=True)
-        like = jax.eval_shape(init, values, key)
-        chosen = train.choose_form(step_function, values, like, data.train.spec, form)
-        stepper = train.Stepper(step_function, data.train, values, like, chosen)
+        with program.tracing("init", ("hparams", "key"), (values, key)):
+            like = jax.eval_shape(init, values, key)
+        with console.compiling("train_step"):
+            chosen = train.choose_form(step_function, values, like, data.train.spec, form)
+            stepper = train.Stepper(step_function, data.train, values, like, chosen)
         console.program(stepper.program.report)
         evaluate = None
         if held_out := data.validation or data.test:
-            evaluate = train.Evaluator(objective, held_out, values, like.params, like.model_state)
+            variables = (like.params, like.model_state)
+            with console.compiling("eval_step"):
+                evaluate = train.Evaluator(objective, held_out, values, *variables)
             console.program(evaluate.program.report)
             if data.validation and best[0] not in evaluate.scalars:
                 names = " or ".join(evaluate.scalars)
@@ -145,7 +149,12 @@ def fit(
         record = Record(run, console, best, log_every, latest)
         stack.callback(record.close)
         requests = stack.enter_context(interruptible())
-        state = record.restore(like) if latest else train.compiled_init(init)(values, key)
+        if latest:
+            state = record.restore(like)
+        else:
+            with console.compiling("init"):
+                first = train.compiled_init(init, values, key)
+            state = first(values, key)
         step, status, pauses = latest, "finished", (eval_every, checkpoint_every)
         if stop and record.validations and stop(record.validations):
             status, steps = "stopped early", latest

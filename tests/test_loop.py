@@ -395,3 +395,26 @@ def test_a_folder_with_files_of_somebody_else_is_left_alone(tmp_path: Path, over
     with pytest.raises(UserError, match=r"holds config\.yaml, and no run wrote it"):
         _fit(_mlp, steps=2, run_dir=tmp_path, overwrite=overwrite, config={"seed": 0})
     assert (tmp_path / "config.yaml").read_text() == "mine: 1\n"
+
+
+def test_a_model_that_branches_in_python_on_a_hyperparameter_is_refused_and_named():
+    def model(h: dict[str, Any]) -> fk.nn.Model:
+        return _mlp(h) if h["dropout"] > 0 else _cnn(h)
+
+    with pytest.raises(UserError, match=r"init: hparams/dropout is a traced float32\[\]"):
+        _fit(model)
+
+
+def test_a_large_array_in_the_objective_is_refused_before_there_is_a_batch():
+    weights = np.ones(2000, np.float32)
+    plain = fk.train.classification(_mlp({"dropout": 0.0}))
+
+    def objective(params, model_state, batch, *, key, train):
+        weight = jnp.asarray(weights)[batch["y"]]
+        return plain(params, model_state, {**batch, "weight": weight}, key=key, train=train)
+
+    with pytest.raises(UserError, match="train_step: it captures weights, "):
+        fk.fit(
+            _mlp({"dropout": 0.0}), objective, optimizer=optax.adam(1e-3), data=_digits(), steps=1,
+            quiet=True,
+        )  # fmt: skip

@@ -4,6 +4,7 @@ from functorch_kit.program.cache import use_cache
 from functorch_kit.program.comparison import ComparisonError, compare
 from functorch_kit.program.comparison_table import Comparison, VariantResult
 from functorch_kit.program.compile_report import ProgramReport
+from functorch_kit.program.contract import ProgramRefused, check_carry, tracing
 from functorch_kit.program.cost import flops, flops_by_scope
 from functorch_kit.program.executable import Program, compile
 from functorch_kit.program.layer_summary import Summary, SummaryRow, summary
@@ -15,11 +16,13 @@ __all__ = [
     "ComparisonError",
     "Program",
     "ProgramMismatch",
+    "ProgramRefused",
     "ProgramReport",
     "Summary",
     "SummaryRow",
     "Timing",
     "VariantResult",
+    "check_carry",
     "compare",
     "compile",
     "flops",
@@ -27,5 +30,6 @@ __all__ = [
     "matmul_ceiling",
     "measure",
     "summary",
+    "tracing",
     "use_cache",
 ]

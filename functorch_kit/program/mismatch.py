@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from functorch_kit.errors import UserError
+from functorch_kit.program.placement import misplaced
 from functorch_kit.program.specs import describe, leaf_names
 from functorch_kit.types import PyTree, path_name
 
@@ -14,7 +17,7 @@ _SHOWN = 4
 
 
 class ProgramMismatch(UserError, TypeError):
-    """A program was called with other shapes, dtypes or structure than it was compiled for.
+    """A program was called with other shapes, dtypes, structure or placement than compiled for.
 
     The message is one line: the program, each wrong leaf with what came and what was expected,
     and what to do.
@@ -32,7 +35,11 @@ class ProgramMismatch(UserError, TypeError):
 
 
 def explain(
-    name: str, argument_names: tuple[str, ...], specs: tuple[PyTree, ...], args: tuple[PyTree, ...]
+    name: str,
+    argument_names: tuple[str, ...],
+    specs: tuple[PyTree, ...],
+    args: tuple[PyTree, ...],
+    placed: tuple[PyTree, ...] | None = None,
 ) -> str | None:
     """Compare arguments with specs and say what is wrong.
 
@@ -41,9 +48,10 @@ def explain(
         argument_names: a name for each entry of ``specs``.
         specs: what the program was compiled for.
         args: what it was called with.
+        placed: the shardings it was compiled for, like ``specs``; None if they do not matter.
 
     Returns:
-        One line, or None if nothing is wrong with shapes, dtypes and structure.
+        One line, or None if nothing is wrong with shapes, dtypes, structure and placement.
 
     Example:
         >>> import numpy as np
@@ -64,11 +72,14 @@ def explain(
     if len(args) > len(specs):
         wrong.append(f"{len(args)} arguments came, compiled for {len(specs)}")
         kinds.add("structure")
+    if not wrong and placed is not None:
+        wrong = _misplaced(argument_names, args, placed)
+        kinds.add("sharding")
     if not wrong:
         return None
     if len(wrong) > _SHOWN:
         wrong[_SHOWN:] = [f"… and {len(wrong) - _SHOWN} more"]
-    remedy = next(kind for kind in ("structure", "shape", "dtype") if kind in kinds)
+    remedy = next(kind for kind in ("structure", "shape", "dtype", "sharding") if kind in kinds)
     return f"{name}: {'; '.join(wrong)}; pass that {remedy} or compile another program"
 
 
@@ -94,6 +105,59 @@ def _compare(argument: str, spec: PyTree, arg: PyTree) -> tuple[list[str], set[s
         wrong.append(_first_other_node(argument, spec, arg))
         kinds.add("structure")
     return wrong, kinds
+
+
+def _misplaced(
+    argument_names: tuple[str, ...], args: tuple[PyTree, ...], placed: tuple[PyTree, ...]
+) -> list[str]:
+    wrong: list[str] = []
+    for argument, arg, shardings in zip(argument_names, args, placed, strict=True):
+        wanted = jax.tree.leaves(shardings, is_leaf=lambda leaf: leaf is None)
+        leaves = leaf_names(argument, arg)
+        for (path, leaf), sharding in zip(leaves, wanted, strict=False):
+            if found := misplaced(sharding, leaf):
+                wrong.append(f"{path} is {found[0]}, compiled to be {found[1]}")
+    return wrong
+
+
+def explain_keywords(name: str, fn: Callable[..., Any], static: Mapping[str, Any]) -> str:
+    """Say why arguments given by name are refused: what has a name is static, and compiled in.
+
+    Args:
+        name: the program's name.
+        fn: the function that was compiled.
+        static: the arguments given by name.
+
+    Returns:
+        One line.
+
+    Example:
+        >>> from functools import partial
+        >>> def step(x, train=True):
+        ...     return x
+        >>> explain_keywords("step", partial(step, train=True), {"train": False})
+        'step: train=False came by name, compiled with train=True; arguments go by ...'
+    """
+    try:
+        parameters = inspect.signature(fn).parameters
+    except (TypeError, ValueError):  # a builtin without a signature
+        parameters = {}
+    said: list[str] = []
+    for key, value in static.items():
+        bound = parameters[key].default if key in parameters else inspect.Parameter.empty
+        compiled = (
+            "" if bound is inspect.Parameter.empty else f", compiled with {_assigned(key, bound)}"
+        )
+        said.append(f"{_assigned(key, value)} came by name{compiled}")
+    return (
+        f"{name}: {'; '.join(said)}; arguments go by position, and for another static value"
+        " compile another program"
+    )
+
+
+def _assigned(key: str, value: Any) -> str:
+    plain = isinstance(value, bool | int | float | str)
+    return f"{key}={value!r}" if plain else f"{key} ({describe(value)})"
 
 
 def _first_other_node(name: str, spec: PyTree, arg: PyTree) -> str:

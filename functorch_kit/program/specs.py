@@ -53,6 +53,8 @@ def describe(leaf: Any) -> str:
     except TypeError:
         if not isinstance(leaf, jax.ShapeDtypeStruct) and not hasattr(leaf, "weak_type"):
             return type(leaf).__name__
+    except OverflowError:
+        return f"{leaf} (too large)"
     if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
         return str(leaf)
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"

@@ -167,7 +167,8 @@ class AheadOfTime(Variant):
     """A ``Program``, compiled from shapes before the first call."""
 
     def build(self, args: Arguments) -> None:  # noqa: D102
-        program = compile(self.fn, *args, name="aot")
+        # What it captures is the caller's affair here: the other variants take it, too.
+        program = compile(self.fn, *args, name="aot", captured_bytes=None)
         self.call = lambda args: program(*args)
 
 
@@ -190,7 +191,7 @@ class CarryScan(Variant):
 
             return jax.lax.scan(step, args[carry], None, length=length)
 
-        return compile(scanned, *args, name=f"scan of {length}")
+        return compile(scanned, *args, name=f"scan of {length}", captured_bytes=None)
 
     def advance(self, args: Arguments, output: Any) -> Arguments:  # noqa: D102
         return self.threading.replace(args, output[0])
@@ -232,6 +233,7 @@ class MapScan(Variant):
             lambda stacked: jax.lax.scan(step, None, stacked, length=self.length)[1],
             stacks,
             name=f"scan of {self.length}",
+            captured_bytes=None,
         )
         self.call = lambda args: program(*args)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
+from functorch_kit.report.compiling import line_if_slow, line_that_counts
 from functorch_kit.report.quantities import as_number, clock, duration, metric, words
 from functorch_kit.report.tables import as_fields, program_table
 from functorch_kit.report.terminal import Stream, is_live, rich_console, write_line
@@ -65,6 +67,32 @@ class RunConsole:
         self._mark = (perf_counter(), first_step)
         self._next_draw = 0.0
         self._next_line = first_step + self._tenth(1)
+
+    @contextmanager
+    def compiling(self, name: str) -> Iterator[None]:
+        """Say, while the ``with`` block lasts, that a program is being compiled.
+
+        A terminal shows the seconds go by; a pipe gets one line, and only after five seconds.
+
+        Args:
+            name: the program's name.
+
+        Example:
+            >>> with RunConsole("digits", total_steps=400) as console:
+            ...     with console.compiling("train_step"):
+            ...         pass
+        """
+        text = f"compiling {name}"
+        # Where the bar is drawn already, there is no second live line: the bar stands still.
+        if self._quiet or self._live is not None:
+            yield
+        elif self._rich is None:
+            with line_if_slow(text, self._print):
+                yield
+        else:
+            with line_that_counts(text, self._rich, redirect=self._stream is sys.stdout):
+                yield
+        self._mark = (perf_counter(), self._step)
 
     def program(self, report: Any) -> None:
         """Say that a program was compiled; the table of all programs follows before training.

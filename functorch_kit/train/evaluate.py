@@ -95,7 +95,8 @@ def predict(model: Model, params: Params, model_state: ModelState, pipeline: Any
     def forward(params, model_state, x):
         return model.apply(params, model_state, x, train=False)[0]
 
-    compiled = jax.jit(forward)
+    specs = [spec_of(params), spec_of(model_state), pipeline.spec["x"]]
+    compiled = program.compile(forward, *specs, name="predict")
     outputs = [compiled(params, model_state, pipeline(step)["x"]) for step in range(pipeline.steps)]
     return np.concatenate([np.asarray(jnp.asarray(y)) for y in outputs])[: pipeline.order.count]
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core as jex_core
 
+from functorch_kit import program
 from functorch_kit.errors import UserError
 from functorch_kit.train.step import TrainStep
 from functorch_kit.types import Batch, HParams
@@ -48,7 +49,8 @@ def choose_form(
         wanted: ``"auto"``, or a form that is taken as it is.
 
     Raises:
-        UserError: another word than auto, chunk or single.
+        UserError: another word than auto, chunk or single, or a step that branches in Python on
+            a hyperparameter.
 
     Example:
         >>> import jax.numpy as jnp
@@ -63,7 +65,9 @@ def choose_form(
     backend = jax.default_backend()
     if backend != "cpu":
         return Form("chunk", f"loops cost nothing on {backend}")
-    jaxpr = jax.make_jaxpr(train_step)(hparams, state, batch)
+    specs = (hparams, state, batch)
+    with program.tracing("train_step", ("hparams", "state", "batch"), specs):
+        jaxpr = jax.make_jaxpr(train_step)(*specs)
     found = sorted(_SLOW_IN_A_CPU_LOOP & set(_primitives(jaxpr.jaxpr)))
     if found:
         return Form("single", f"{', '.join(found)} is slow inside a loop on a CPU")

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from functorch_kit import program
 from functorch_kit.types import HParams, Key, ModelState, Params, PyTree, Spec
 
 
@@ -65,22 +66,32 @@ def init_state(
         >>> state.params["kernel"].shape, int(state.step)
         ((3, 2), 0)
     """
-    init = make_init(model, optimizer, x_spec)
-    return compiled_init(init)(as_hparams(hparams), jax.random.key(seed))
+    values, key = as_hparams(hparams), jax.random.key(seed)
+    return compiled_init(make_init(model, optimizer, x_spec), values, key)(values, key)
 
 
-def compiled_init(init: Callable[..., TrainState]) -> Callable[..., TrainState]:
+def compiled_init(init: Callable[..., TrainState], hparams: HParams, key: Key) -> program.Program:
     """An init to be run once: compiled with little optimisation, which takes a third of the time.
+
+    It may capture arrays of any size: foreign weights are a fine start.
+
+    Args:
+        init: see ``make_init``.
+        hparams: hyperparameters, arrays or specs.
+        key: the run's key, or its spec.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
         >>> from functorch_kit import nn
         >>> x_spec = jax.ShapeDtypeStruct((8, 3), jnp.float32)
-        >>> init = make_init(nn.dense(2), optax.adam(0.1), x_spec)
-        >>> compiled_init(init)({}, jax.random.key(0)).params["bias"].tolist()
+        >>> init, key = make_init(nn.dense(2), optax.adam(0.1), x_spec), jax.random.key(0)
+        >>> compiled_init(init, {}, key)({}, key).params["bias"].tolist()
         [0.0, 0.0]
     """
-    return jax.jit(init, compiler_options={"xla_backend_optimization_level": 1})
+    options = {"xla_backend_optimization_level": 1}
+    return program.compile(
+        init, hparams, key, name="init", captured_bytes=None, compiler_options=options
+    )
 
 
 def make_init(model: Any, optimizer: Any, x_spec: Spec):

@@ -75,7 +75,7 @@ class Stepper:
             function, specs = _chunk(train_step, pipeline.batch, self.capacity), [*specs, number]
         else:
             function = _single(train_step, pipeline.batch)
-        self.program = program.compile(function, *specs, name="train_step", donate=(1,))
+        self.program = program.compile(function, *specs, name="train_step", donate=(1,), carry=1)
         self.most_steps = 0
         self.input_wait_seconds = 0.0
         self.compute_seconds = 0.0
@@ -173,7 +173,9 @@ def _chunk(
             state, metrics = one(state, first + index)
             return state, jax.tree.map(lambda h, m: h.at[index].set(m), history, metrics)
 
-        _, metrics = jax.eval_shape(one, state, first)
+        after, metrics = jax.eval_shape(one, state, first)
+        # The loop would refuse it as well, by its own names: loop_carry[0].params['kernel'].
+        program.check_carry("train_step", "state", state, after)
         history = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), metrics)
         return lax.fori_loop(0, count, body, (state, history))
 

@@ -26,6 +26,7 @@ WORKS_AND_PEERS = {
         ],
         "digits_cnn": ["jax_jit_loop"],
     },
+    "program_overhead": {"program_call": ["jax_compiled_call"]},
 }
 
 
@@ -109,6 +110,14 @@ def test_both_convolutions_make_the_net_of_the_main_job(load: Load):
     expected = jax.eval_shape(fk.models.cnn(fk.models.CNNConfig()).init, jax.random.key(0), spec)
     for work in ("digits_cnn", "digits_cnn_library_conv"):
         assert jax.eval_shape(steps.model_of(work).init, jax.random.key(0), spec) == expected
+
+
+def test_both_ways_of_calling_a_program_do_the_same(load: Load):
+    call = load("call")
+    ours, theirs = (call.prepare(way) for way in ("program", "compiled"))
+    assert ours() == theirs()
+    assert ours()["leaf_7"] == 1
+    assert min(call.measure(ours, 3, 2)) > 0
 
 
 def test_fit_with_everything_on_is_measured(

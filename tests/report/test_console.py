@@ -1,5 +1,6 @@
 """The console: live on a terminal, a few plain lines in a pipe, and never in a run's way."""
 
+import functools
 import inspect
 import io
 import os
@@ -12,7 +13,8 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from functorch_kit.report import RunConsole
+from functorch_kit.report import RunConsole, compiling
+from functorch_kit.report import console as console_module
 
 PROGRAM = {
     "name": "train_step", "compile_seconds": 1.24, "flops": 12_345_678, "bytes_accessed": 4_520_000,
@@ -318,3 +320,74 @@ def test_an_exception_gives_the_terminal_back(terminal):
     console.close()
     console.line("goes on below")
     assert "goes on below" in terminal.written()
+
+
+# Compiling -------------------------------------------------------------------------------------
+
+
+def test_a_terminal_counts_the_seconds_of_compiling_and_takes_the_line_away(terminal, monkeypatch):
+    monkeypatch.setattr(compiling, "_REDRAWS_PER_SECOND", 50)
+    clock = iter(range(10**6))  # a second passes at every look
+    monkeypatch.setattr(compiling, "perf_counter", lambda: float(next(clock)))
+    with RunConsole("digits", 100, stream=terminal.stream) as console:
+        with console.compiling("train_step"):
+            time.sleep(0.2)
+        while_compiling = terminal.written()
+        console.program(PROGRAM)
+    seen = re.findall(r"compiling train_step · (\d+) s", _unstyled(while_compiling))
+    assert len(seen) >= 3
+    assert sorted(map(int, seen)) == list(map(int, seen))
+    assert "\x1b[2K" in while_compiling[-12:]  # the line is erased
+    assert "compiled train_step in 1.24 s" in _unstyled(terminal.written())
+
+
+def test_a_pipe_hears_of_compiling_once_and_only_where_it_takes_long(monkeypatch):
+    stream = io.StringIO()
+    with RunConsole("digits", 100, stream=stream) as console:
+        with console.compiling("train_step"):
+            time.sleep(0.01)
+        assert stream.getvalue() == ""
+        short = functools.partial(compiling.line_if_slow, seconds=0.01)
+        monkeypatch.setattr(console_module, "line_if_slow", short)
+        with console.compiling("train_step"):
+            time.sleep(0.2)
+        assert stream.getvalue() == "compiling train_step · more than 0.01 s\n"
+
+
+@pytest.mark.parametrize("kind", ["terminal", "pipe"])
+def test_compiling_that_fails_leaves_no_thread_behind(kind, terminal):
+    stream = terminal.stream if kind == "terminal" else io.StringIO()
+    threads = set(threading.enumerate())
+    with RunConsole("digits", 100, stream=stream) as console:
+        with pytest.raises(ValueError, match="no such layer"), console.compiling("train_step"):
+            raise ValueError("no such layer")
+        console.line("after")
+        patience = perf_counter() + 5.0  # rich tells its thread to end and does not wait for it
+        while set(threading.enumerate()) - threads and perf_counter() < patience:
+            time.sleep(0.01)
+        assert set(threading.enumerate()) <= threads
+
+
+def test_compiling_is_silent_where_quiet_was_asked_for(capsys):
+    with RunConsole("digits", 100, quiet=True) as console, console.compiling("train_step"):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_compiling_beside_the_bar_leaves_the_bar_alone(terminal):
+    with RunConsole("digits", 100, stream=terminal.stream) as console:
+        console.update(1, {"loss": 0.5})
+        with console.compiling("predict"):
+            console.update(2, {"loss": 0.5})
+    assert "compiling" not in terminal.written()
+
+
+def test_the_rate_of_steps_does_not_count_compiling():
+    stream = io.StringIO()
+    with RunConsole("digits", 1, stream=stream) as console:
+        with console.compiling("init"):
+            time.sleep(0.5)
+        console.update(1, {"loss": 0.5})
+    rate = re.search(r"([\d,.]+) steps/s", stream.getvalue())
+    assert rate
+    assert float(rate[1].replace(",", "")) > 4

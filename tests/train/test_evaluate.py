@@ -65,3 +65,27 @@ def test_the_last_result_is_a_plain_float():
 def test_predictions_stand_in_the_order_of_the_records(batch_size):
     y = predict(MODEL, PARAMS, (), data.evaluation(ARRAYS, batch_size))
     np.testing.assert_allclose(y, ARRAYS["x"] @ np.asarray(PARAMS["kernel"]), rtol=1e-4, atol=1e-6)
+
+
+def test_predictions_are_traced_once_for_all_batches():
+    traces = []
+
+    def apply(params, model_state, x, *, key=None, train=False):
+        traces.append((x.shape, train))
+        return MODEL.apply(params, model_state, x)
+
+    predict(MODEL._replace(apply=apply), PARAMS, (), data.evaluation(ARRAYS, 4))
+    assert traces == [((4, 3), False)]
+
+
+def test_a_batch_of_another_shape_is_refused_where_predictions_are_made():
+    pipeline = data.evaluation(ARRAYS, 4)
+
+    class Ragged:
+        spec, steps, order = pipeline.spec, pipeline.steps, pipeline.order
+
+        def __call__(self, step):
+            return {"x": pipeline(step)["x"][: 4 if step < 3 else 1]}
+
+    with pytest.raises(ProgramMismatch, match=r"predict: x is float32\[1,3\], compiled for"):
+        predict(MODEL, PARAMS, (), Ragged())

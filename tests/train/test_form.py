@@ -7,6 +7,7 @@ import pytest
 
 from functorch_kit import nn
 from functorch_kit.errors import UserError
+from functorch_kit.program import ProgramRefused
 from functorch_kit.train import choose_form, classification, make_init, make_train_step
 
 
@@ -63,3 +64,12 @@ def test_a_form_that_is_asked_for_is_taken(wanted):
 def test_another_word_is_refused():
     with pytest.raises(UserError, match="form 'loop' is not one of auto, chunk, single"):
         _form(_net("library"), (2, 4, 4, 1), "loop")
+
+
+def test_a_step_that_branches_in_python_on_a_hyperparameter_is_refused_and_named():
+    def step(hparams, state, batch):
+        return state, batch["x"] * (2 if hparams["deep"] > 0 else 1)
+
+    hparams = {"deep": jnp.float32(1), "rate": jnp.float32(1)}
+    with pytest.raises(ProgramRefused, match=r"train_step: hparams/deep is a traced float32\[\]"):
+        choose_form(step, hparams, (), {"x": jnp.ones(2)})

@@ -13,13 +13,16 @@ import optax
 import pytest
 
 from functorch_kit import data, nn
+from functorch_kit.program import ProgramMismatch, ProgramRefused
 from functorch_kit.train import (
     Form,
     Stepper,
     as_hparams,
     block_steps,
     classification,
+    compiled_init,
     init_state,
+    make_init,
     make_train_step,
 )
 from functorch_kit.train import stepper as stepper_module
@@ -155,3 +158,44 @@ def test_a_block_is_bounded_by_its_bytes_and_its_steps(monkeypatch: pytest.Monke
     monkeypatch.setattr(stepper_module, "_BLOCK_BYTES", 1000)
     assert block_steps({"x": jax.ShapeDtypeStruct((25,), jnp.float32)}) == 10
     assert block_steps({"x": jax.ShapeDtypeStruct((9999,), jnp.float32)}) == 1
+
+
+@pytest.mark.parametrize("form", ["chunk", "single"])
+def test_a_state_that_drifts_is_refused_before_the_first_step_and_the_leaf_is_named(form):
+    step = make_train_step(classification(MODELS["mlp"]), _optimizer)
+
+    def drifts(hparams, state, batch):
+        after, metrics = step(hparams, state, batch)
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), after.params)
+        return after.replace(params={**after.params, "head": params["head"]}), metrics
+
+    with pytest.raises(ProgramRefused) as caught:
+        Stepper(drifts, _pipeline(), as_hparams(HPARAMS), _first("mlp"), Form(form, "test"))
+    assert str(caught.value) == (
+        "train_step: state/params/head/bias goes in as float32[3] and comes out as bfloat16[3];"
+        " state/params/head/kernel goes in as float32[8,3] and comes out as bfloat16[8,3];"
+        " return the state as it was taken (a cast: .astype)"
+    )
+
+
+@pytest.mark.parametrize("form", ["chunk", "single"])
+def test_a_train_step_that_captures_a_large_array_is_refused_and_the_array_is_named(form):
+    step = make_train_step(classification(MODELS["mlp"]), _optimizer)
+    prior = np.linspace(0, 1, 2000, dtype=np.float32)
+
+    def uses(hparams, state, batch):
+        x = batch["x"] * (jnp.asarray(prior)[state.step] + 1)
+        return step(hparams, state, {**batch, "x": x})
+
+    with pytest.raises(ProgramRefused, match=r"captures .*prior, float32\[2000\] of 8.0 kB"):
+        Stepper(uses, _pipeline(), as_hparams(HPARAMS), _first("mlp"), Form(form, "test"))
+
+
+def test_the_state_before_the_first_step_comes_out_of_a_program():
+    init = make_init(MODELS["mlp"], _optimizer, _pipeline().spec["x"])
+    hparams, key = as_hparams(HPARAMS), jax.random.key(3)
+    compiled = compiled_init(init, hparams, key)
+    assert compiled.report.name == "init"
+    assert _hash(compiled(hparams, key)) == _hash(_first("mlp"))
+    with pytest.raises(ProgramMismatch, match="init: hparams/momentum is float32"):
+        compiled({**hparams, "momentum": jnp.float32(0.9)}, key)
