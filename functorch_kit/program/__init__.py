@@ -8,11 +8,16 @@ from functorch_kit.program.cost import flops, flops_by_scope
 from functorch_kit.program.executable import Program, compile
 from functorch_kit.program.layer_summary import Summary, SummaryRow, summary
 from functorch_kit.program.mismatch import ProgramMismatch
+from functorch_kit.program.profile_table import Profile, ProfileRecord
+from functorch_kit.program.profiling import ProfileError, profile
 from functorch_kit.program.timing import Timing, matmul_ceiling, measure
 
 __all__ = [
     "Comparison",
     "ComparisonError",
+    "Profile",
+    "ProfileError",
+    "ProfileRecord",
     "Program",
     "ProgramMismatch",
     "ProgramReport",
@@ -26,6 +31,7 @@ __all__ = [
     "flops_by_scope",
     "matmul_ceiling",
     "measure",
+    "profile",
     "summary",
     "use_cache",
 ]

@@ -10,6 +10,7 @@ from functorch_kit.report.console import RunConsole
 from functorch_kit.report.environment import environment
 from functorch_kit.report.page import write_page
 from functorch_kit.report.plots import PlotsError, bars, curves
+from functorch_kit.report.profiles import show_profile, write_profile
 from functorch_kit.report.records import MetricsLog, RecordError, read_metrics
 from functorch_kit.report.tables import show_programs, show_summary
 from functorch_kit.report.tensorboard import TensorBoardLog
@@ -25,8 +26,10 @@ __all__ = [
     "environment",
     "read_metrics",
     "show_comparison",
+    "show_profile",
     "show_programs",
     "show_summary",
     "write_comparison",
     "write_page",
+    "write_profile",
 ]
