@@ -1,4 +1,4 @@
-"""Say where the time of a training step goes, by layer and by kind of operation.
+"""Say where the time of a training step goes, by layer and by kind, and what bounds it.
 
 python experiments/profile_step.py                              the CNN on digits
 python experiments/profile_step.py experiment=digits_mlp        another configuration from conf/
@@ -38,8 +38,13 @@ def profile(config: Profile, job: frame.Job) -> None:
     compiled = program.compile(step, *arguments, name="train_step", donate=(1,))
     folder = job.folder or new_run_dir(config, config.run_dir or "runs", "profile-")
     found = program.profile(compiled, *arguments, carry=1, steps=config.steps, folder=folder)
+    roof = program.roofline(compiled, found.plain_seconds)
+    report.write_roofline(folder, roof)
     if not config.quiet:
         report.show_profile(found)
+        calls = program.library_calls(compiled)
+        print(f"  library calls: {', '.join(f'{name} {n}' for name, n in calls.items()) or 'none'}")
+        report.show_roofline(roof)
     print(f"profile: {report.write_profile(folder, found)}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 _NAME = r"[\w.\-]+"
-_INSTRUCTION = re.compile(rf"^\s+(?:ROOT )?%?({_NAME}) = (.+)$")
+_INSTRUCTION = re.compile(rf"^\s+(ROOT )?%?({_NAME}) = (.+)$")
 _COMPUTATION = re.compile(rf"^(?:ENTRY )?%?({_NAME}) (?:\(.*)?\{{$")
 _OPCODE = re.compile(r"([\w\-]+)\(")
 _CALLED = re.compile(rf"\b(?:calls|to_apply|body|condition)=%?({_NAME})")
@@ -16,6 +17,8 @@ _CALLED_LIST = re.compile(r"\b(?:branch_computations|called_computations|calls)=
 _OPERAND = re.compile(rf"%({_NAME})")
 _OP_NAME = re.compile(r'\bop_name="((?:[^"\\]|\\.)*)"')
 _TARGET = re.compile(r'\bcustom_call_target="([^"]*)"')
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _FUSION_KIND = re.compile(r'"kind":"(__\w+)"')
 
 
@@ -31,6 +34,9 @@ class Instruction:
         called: names of the computations that it runs.
         target: the library function of a custom call or a custom fusion, or ``""``.
         computation: the name of the computation that it stands in.
+        size: bytes of its result; a tuple's are those of its parts.
+        trips: how often a loop runs, where XLA knows it.
+        is_root: its result is the computation's.
     """
 
     name: str
@@ -40,6 +46,9 @@ class Instruction:
     called: tuple[str, ...]
     target: str
     computation: str
+    size: int = 0
+    trips: int | None = None
+    is_root: bool = False
 
 
 @dataclass
@@ -121,7 +130,8 @@ def read_module(text: str) -> Module:
             computation = found.group(1)
             module.computations[computation] = []
         elif found := _INSTRUCTION.match(line):
-            instruction = _instruction(found.group(1), found.group(2), computation)
+            root, name, definition = found.groups()
+            instruction = _instruction(name, definition, computation, is_root=bool(root))
             if instruction is None:
                 continue
             module.instructions[instruction.name] = instruction
@@ -131,7 +141,7 @@ def read_module(text: str) -> Module:
     return module
 
 
-def _instruction(name: str, text: str, computation: str) -> Instruction | None:
+def _instruction(name: str, text: str, computation: str, is_root: bool) -> Instruction | None:
     # The shape comes first; a tuple's holds spaces and parentheses of its own.
     after_shape = _closing(text, 0) + 1 if text.startswith("(") else text.find(" ")
     found = _OPCODE.search(text, after_shape)
@@ -143,6 +153,7 @@ def _instruction(name: str, text: str, computation: str) -> Instruction | None:
     for several in _CALLED_LIST.findall(attributes):
         called += re.findall(_NAME, several)
     op_name = _OP_NAME.search(attributes)
+    trips = _TRIPS.search(attributes)
     target = _TARGET.search(attributes)
     if target is None and found.group(1) == "fusion":
         target = _FUSION_KIND.search(attributes)
@@ -154,7 +165,20 @@ def _instruction(name: str, text: str, computation: str) -> Instruction | None:
         called=tuple(dict.fromkeys(called)),
         target=target.group(1) if target else "",
         computation=computation,
+        size=_size(text[:after_shape]),
+        trips=int(trips.group(1)) if trips else None,
+        is_root=is_root,
     )
+
+
+def _size(shape: str) -> int:
+    bits = 0
+    for dtype, dimensions in _ARRAY.findall(shape):
+        width = re.search(r"\d+", dtype)
+        # pred is a byte; a token or an opaque handle is nothing that is moved.
+        width = int(width.group()) if width else 8 if dtype == "pred" else 0
+        bits += width * math.prod(int(each) for each in dimensions.split(",") if each)
+    return bits // 8
 
 
 def _closing(text: str, opening: int) -> int:
