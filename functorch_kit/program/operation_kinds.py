@@ -55,7 +55,7 @@ _RANDOM = re.compile(
 _PLUMBING = re.compile(
     r"(?:jit|pjit|xla_call|core_call|pmap|custom_jvp|custom_vjp)\(.*\)$|while$|body$|cond$"
     r"|closed_call$|checkpoint$|remat\d?$|branch_\d+_fun$|custom_[jv][vj]p_call\w*$|shard_map$"
-    r"|xmap$|scan$|pallas_call$"
+    r"|xmap$|scan$|pallas_call$|eval_jaxpr$"
 )
 
 
@@ -140,7 +140,8 @@ def layer_of(op_name: str) -> str:
         >>> layer_of("jit(step)/jvp(jit(_take))/gather"), layer_of("")
         ('', '')
     """
-    scopes = _split(op_name)[:-1]
+    # XLA joins the names of what it merged: the first stands for all.
+    scopes = _split(op_name.partition(";")[0])[:-1]
     if scopes and re.match(r"p?jit\(", scopes[0]):
         scopes = scopes[1:]
     parts: list[str] = []

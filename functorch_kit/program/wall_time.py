@@ -39,9 +39,9 @@ class Spent:
 def divide(trace: Trace, is_loop: Callable[[Event], bool]) -> Spent:
     """Divide the wall time of the steps among the operations.
 
-    At each instant the innermost operation of every thread counts, in equal shares; a loop or a
-    call only while nothing inside it runs elsewhere; what returned before its work was done only
-    while nothing else is recorded.
+    At each instant the innermost operation of every thread counts, in equal shares;
+    what returned before its work was done only while nothing else runs; a loop or a call, which is
+    there to run others, only while none of those do.
 
     Args:
         trace: the recording.
@@ -60,15 +60,14 @@ def divide(trace: Trace, is_loop: Callable[[Event], bool]) -> Spent:
     """
     spent = Spent()
     spent.calls.update((each.name, each.module) for each in trace.events if _within(trace, each))
-    bounds = list(_bounds(_segments(trace.events), lambda event: 1 if is_loop(event) else 0))
-    bounds += _bounds(
-        ((e.start, e.end, e) for e in trace.in_flight if e.end > e.start), lambda e: 2
-    )
+    in_flight = ((event.start, event.end, event) for event in trace.in_flight)
+    bounds = list(_bounds(_segments(trace.events), lambda event: 2 if is_loop(event) else 0))
+    bounds += _bounds(in_flight, lambda event: 2 if is_loop(event) else 1)
     for start, end in trace.windows:
         bounds += [(start, 1, -1, _WINDOW), (end, -1, -1, _WINDOW)]
     bounds.sort(key=lambda bound: bound[:2])
 
-    # The three ranks: operations, loops, work in flight. The first that is not empty counts.
+    # The three ranks: operations, work in flight, loops. The first that is not empty counts.
     active: tuple[Counter[_Who], ...] = (Counter(), Counter(), Counter())
     inside, seen, pending, before = False, False, 0.0, 0.0
     for time, change, rank, who in bounds:

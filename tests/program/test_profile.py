@@ -98,6 +98,8 @@ def test_a_kernel_without_metadata_is_judged_by_its_name(name, kind):
         ("jit(step)/transpose(jvp(jit(take_along_axis)))/scatter-add", "", "backward"),
         ("jit(step)/jvp(drop)/jit(_threefry_fold_in)/part_key/while", "drop", "forward"),
         ("jit(step)/jit(shared)/blocks/custom_jvp_call/max", "blocks", "outside"),
+        ("jit(step)/jvp(head)/mul;jit(step)/tail/add", "head", "forward"),
+        ("jit(step)/jvp(blocks)/while/body/eval_jaxpr/layer/tanh", "blocks/layer", "forward"),
         ("jit(step)/vmap(blocks/0)/conv(3)/mul", "blocks/0/conv(3)", "outside"),
     ],
 )
@@ -205,6 +207,12 @@ def test_a_loop_counts_only_while_nothing_inside_it_runs():
     assert parts == {"while": 3.0, "dot": 7.0}
 
 
+def test_work_in_flight_is_known_better_than_the_loop_around_it():
+    events = [s(0, "while", 0, 10), s(0, "dot", 2, 3)]
+    _, parts = division(events, in_flight=[s(0, "dot", 2, 9)], loops=("while",))
+    assert parts == {"while": 3.0, "dot": 7.0}
+
+
 def test_what_is_outside_the_steps_does_not_count():
     spent, parts = division([s(0, "a", 0, 20)], windows=[(2, 4), (6, 7)])
     assert (spent.wall, parts) == (3.0, {"a": 3.0})
@@ -298,6 +306,27 @@ def test_the_parts_add_up_to_the_step_and_the_large_layers_product_leads(tmp_pat
     assert Path(found.trace_file).is_file()
     assert "unexplained" in str(found)
     assert found.trace_file in str(found)
+
+
+def scanned(w, x):
+    def body(h, w):
+        with jax.named_scope("layer"):
+            return jnp.tanh(h @ w), None
+
+    def loss(w):
+        with jax.named_scope("blocks"):
+            return jax.lax.scan(jax.checkpoint(body), x, w)[0].mean()
+
+    return w - jax.grad(loss)(w)
+
+
+def test_the_layers_inside_a_scan_and_a_rematerialization_keep_their_path():
+    w, x = jnp.ones((4, 128, 128)), jnp.ones((256, 128))
+    found = program.profile(scanned, w, x, carry=0, steps=2)
+    assert {record.path for record in found.records} <= {"blocks/layer", "blocks", ""}
+    assert found.by_layer()[0]["path"] == "blocks/layer"
+    (product,) = [r for r in found.by_kind() if r["kind"] == "matrix product"]
+    assert product["backward"] > product["forward"] > 0
 
 
 def test_the_callers_arrays_outlive_a_program_that_donates_them():
