@@ -208,7 +208,9 @@ def _kind(module: Module, instruction: Instruction, op_name: str) -> str:
     if opcode not in ("fusion", "call", "custom-call"):
         kind = _plain_kind(opcode)
         return "random numbers" if _is_random(kind, op_name) else kind
-    kinds = {_plain_kind(each.opcode) for each in module.inside(instruction)}
+    # Scalars in a fusion of arrays are indices, or the sums of a reduction's own function.
+    inside = (each for each in module.inside(instruction) if each.size > 8 or instruction.size <= 8)
+    kinds = {_plain_kind(each.opcode) for each in inside}
     kinds |= {kernel_kind(instruction.target)} if opcode == "custom-call" else set()
     kind = next((each for each in _RANK if each in kinds), "unknown")
     if opcode == "fusion" and kind == "unknown":

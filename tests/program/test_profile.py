@@ -157,6 +157,24 @@ def test_a_fusion_counts_to_the_layer_of_its_matrix_product():
     assert place(module, module.instructions["f"]) == ("dense", "backward", "matrix product")
 
 
+def test_arithmetic_on_indices_does_not_make_a_copy_elementwise():
+    module = read_module(
+        """HloModule jit_f
+%fused (p: f32[9,64], i: s32[]) -> f32[1,64] {
+  %p = f32[9,64]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %j = s32[] add(%i, %i)
+  ROOT %d = f32[1,64]{1,0} dynamic-slice(%p, %j, %i), dynamic_slice_sizes={1,64}
+}
+ENTRY %main (a: f32[9,64], b: s32[]) -> f32[1,64] {
+  %a = f32[9,64]{1,0} parameter(0)
+  %b = s32[] parameter(1)
+  ROOT %f = f32[1,64]{1,0} fusion(%a, %b), kind=kLoop, calls=%fused
+}"""
+    )
+    assert place(module, module.instructions["f"]).kind == "copy and transpose"
+
+
 def test_a_forward_operation_that_is_repeated_in_the_backward_pass_counts_as_backward():
     module = read_module(FUSED.replace("OPCODE", "add"))
     assert place(module, module.instructions["f"]) == ("pool", "backward", "elementwise")
