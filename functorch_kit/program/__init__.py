@@ -6,30 +6,58 @@ from functorch_kit.program.comparison_table import Comparison, VariantResult
 from functorch_kit.program.compile_report import ProgramReport
 from functorch_kit.program.contract import ProgramRefused, check_carry, tracing
 from functorch_kit.program.cost import flops, flops_by_scope
+from functorch_kit.program.device_ceilings import Ceilings, ceilings
+from functorch_kit.program.device_peaks import arithmetic_of, peak_flops
 from functorch_kit.program.executable import Program, compile
 from functorch_kit.program.layer_summary import Summary, SummaryRow, summary
+from functorch_kit.program.libraries import library_calls
+from functorch_kit.program.memory_traffic import bytes_moved
 from functorch_kit.program.mismatch import ProgramMismatch
+from functorch_kit.program.profile_table import Profile, ProfileRecord
+from functorch_kit.program.profiling import ProfileError, profile
+from functorch_kit.program.roofs import (
+    Roofline,
+    RooflineError,
+    Utilization,
+    roofline,
+    utilization,
+)
 from functorch_kit.program.timing import Timing, matmul_ceiling, measure
 
 __all__ = [
+    "Ceilings",
     "Comparison",
     "ComparisonError",
+    "Profile",
+    "ProfileError",
+    "ProfileRecord",
     "Program",
     "ProgramMismatch",
     "ProgramRefused",
     "ProgramReport",
+    "Roofline",
+    "RooflineError",
     "Summary",
     "SummaryRow",
     "Timing",
+    "Utilization",
     "VariantResult",
+    "arithmetic_of",
+    "bytes_moved",
+    "ceilings",
     "check_carry",
     "compare",
     "compile",
     "flops",
     "flops_by_scope",
+    "library_calls",
     "matmul_ceiling",
     "measure",
+    "peak_flops",
+    "profile",
+    "roofline",
     "summary",
     "tracing",
     "use_cache",
+    "utilization",
 ]

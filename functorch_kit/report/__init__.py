@@ -10,7 +10,9 @@ from functorch_kit.report.console import RunConsole
 from functorch_kit.report.environment import environment
 from functorch_kit.report.page import write_page
 from functorch_kit.report.plots import PlotsError, bars, curves
+from functorch_kit.report.profiles import show_profile, write_profile
 from functorch_kit.report.records import MetricsLog, RecordError, read_metrics
+from functorch_kit.report.rooflines import roofline_chart, show_roofline, write_roofline
 from functorch_kit.report.tables import show_programs, show_summary
 from functorch_kit.report.tensorboard import TensorBoardLog
 
@@ -24,9 +26,14 @@ __all__ = [
     "curves",
     "environment",
     "read_metrics",
+    "roofline_chart",
     "show_comparison",
+    "show_profile",
     "show_programs",
+    "show_roofline",
     "show_summary",
     "write_comparison",
     "write_page",
+    "write_profile",
+    "write_roofline",
 ]

@@ -154,7 +154,7 @@ def curves(
         >>> curves(rows, "loss").startswith("<svg")
         True
     """
-    with _figure(4.6, 2.7) as figure:
+    with drawing(4.6, 2.7) as figure:
         from matplotlib.ticker import MaxNLocator
 
         axes = figure.add_subplot()
@@ -178,7 +178,7 @@ def curves(
                 loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=8.5, borderpad=0.0,
                 handlelength=1.6, columnspacing=3.0, borderaxespad=0.4,
             )  # fmt: skip
-        return _svg(figure, png)
+        return as_svg(figure, png)
 
 
 def bars(
@@ -212,7 +212,7 @@ def bars(
         >>> "eager" in bars(["eager", "jit"], [4e-3, 1e-4])
         True
     """
-    with _figure(6.4, 0.75 + 0.38 * len(values)) as figure:
+    with drawing(6.4, 0.75 + 0.38 * len(values)) as figure:
         axes = figure.add_subplot()
         places = np.arange(len(values))
         axes.barh(places, values, height=0.62, color=COLOURS["train"])
@@ -240,11 +240,25 @@ def bars(
             axes.xaxis.set_minor_formatter(lambda *_: "")
         axes.set_xlabel(f"{label}, logarithmic" if label and wide else label)
         # A file of its own, which may be shown on any ground.
-        return _svg(figure, png, face="white")
+        return as_svg(figure, png, face="white")
 
 
 @contextlib.contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def drawing(width: float, height: float) -> Iterator[Figure]:
+    """A figure in the report's style.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Raises:
+        PlotsError: matplotlib is not installed.
+
+    Example:
+        >>> with drawing(2, 1) as figure:
+        ...     as_svg(figure, None)[:4]
+        '<svg'
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -258,7 +272,8 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Figure, png: Path | None, face: str = "none") -> str:
+def as_svg(figure: Figure, png: Path | None, face: str = "none") -> str:
+    """A figure as SVG text, the same for the same data, and as a picture where ``png`` says."""
     text = io.StringIO()
     # Dates and creators would make two equal runs differ.
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

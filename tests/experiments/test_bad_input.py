@@ -65,6 +65,8 @@ MORE = [
     ("compare.py", ["train.steps=3"], "train.steps means nothing to this script: leave it out"),
     ("compare.py", ["resume=a"], "resume means nothing to this script: leave it out"),
     ("compare.py", ["variants=jit"], "variants is 'jit': give a list of names, such as [eager"),
+    ("profile_step.py", ["steps=0"], "steps is 0: give a whole number, 1 or more"),
+    ("profile_step.py", ["train.steps=3"], "train.steps means nothing to this script"),
     ("compare.py", ["rounds=0"], "rounds is 0: give a whole number, 1 or more"),
 ]  # fmt: skip
 

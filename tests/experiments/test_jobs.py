@@ -155,3 +155,15 @@ def test_a_comparison_is_printed_and_written(script, tmp_path: Path):
     assert [variant["name"] for variant in written["variants"]] == ["jit", "scan"]
     assert all(variant["max_relative_difference"] < 1e-4 for variant in written["variants"])
     assert len(list(folder.glob("compare.*"))) >= 2
+
+
+def test_a_profile_is_printed_and_written(script, tmp_path: Path):
+    ended = script("profile_step.py", "experiment=two_layer", "steps=2")
+    assert ended.code == 0, ended.err
+    assert "matrix product" in ended.out
+    assert "ui.perfetto.dev" in ended.out
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("profile-gaussian-mlp-")
+    written = json.loads((folder / "profile.json").read_text())
+    assert written["steps"] == 2
+    assert (tmp_path / written["trace_file"]).is_file()
