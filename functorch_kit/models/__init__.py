@@ -2,5 +2,6 @@
 
 from functorch_kit.models.cnn import CNNConfig, cnn
 from functorch_kit.models.mlp import MLPConfig, mlp
+from functorch_kit.models.resnet import ResNetConfig, resnet
 
-__all__ = ["CNNConfig", "MLPConfig", "cnn", "mlp"]
+__all__ = ["CNNConfig", "MLPConfig", "ResNetConfig", "cnn", "mlp", "resnet"]
