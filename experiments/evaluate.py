@@ -45,7 +45,7 @@ def evaluate(config: Evaluation, job: frame.Job) -> None:
         experiment.objective, pipeline, hparams, state.params, state.model_state
     )
     metrics = evaluator(pipeline, hparams, state.params, state.model_state)
-    print(last_line(config.split, metrics, best, steps, folder))
+    print(last_line(config.split, metrics, best, steps, folder, experiment.judged_by))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,18 @@ from typing import Any
 
 
 def last_line(
-    split: str, metrics: Mapping[str, Any], best_step: int, steps: int, run_dir: Path | str
+    split: str,
+    metrics: Mapping[str, Any],
+    best_step: int,
+    steps: int,
+    run_dir: Path | str,
+    judged_by: str = "accuracy",
 ) -> str:
     """``test accuracy 0.9889 (best step 340 of 394) · report: runs/a/report.html``."""
     page = f"report: {Path(run_dir) / 'report.html'}"
     if not metrics:
         return f"step {steps} reached, nothing measured on the way · {page}"
-    name = "accuracy" if "accuracy" in metrics else "loss"
+    name = judged_by if judged_by in metrics else "loss"
     value = f"{metrics[name]:.4f}" if name == "accuracy" else f"{metrics[name]:.6g}"
     if "step" in metrics:  # a row of training: it need not be the last step, and none is the best
         return f"{split} {name} {value} (step {metrics['step']} of {steps}) · {page}"
@@ -43,8 +48,10 @@ def worst_mistakes(experiment: Any, result: Any, count: int = 24) -> dict[str, A
     from functorch_kit import train
 
     test = experiment.data.test
+    if not experiment.is_classification:
+        return {}
     x = test.arrays["x"]
-    if not experiment.is_classification or x.ndim != 4 or x.shape[-1] not in (1, 3):
+    if x.ndim != 4 or x.shape[-1] not in (1, 3):
         return {}
     model = experiment.model(train.as_hparams(experiment.hparams))
     logits = train.predict(model, result.params, result.model_state, test).astype(np.float64)

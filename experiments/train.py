@@ -30,7 +30,7 @@ def train(config: Config, job: frame.Job) -> None:
     result = experiment.fit(run_dir=folder, page=page)
     split, metrics = of_summary(result.summary, result.history)
     best, steps = result.summary["best_step"], result.summary["steps"]
-    print(last_line(split, metrics, best, steps, result.run_dir))
+    print(last_line(split, metrics, best, steps, result.run_dir, experiment.judged_by))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def groups(schema: type = Config) -> dict[str, list[str]]:
 
     Example:
         >>> groups()["model"]
-        ['cnn', 'mlp']
+        ['cnn', 'mlp', 'resnet18', 'gpt_nano']
     """
     names = [field.name for field in dataclasses.fields(schema)]
     return {name: list(GROUPS[name]) for name in names if name in GROUPS}

@@ -15,6 +15,7 @@ from functorch_kit.config.schema import (
     GROUPS,
     Config,
     Gaussian,
+    GPTNano,
     Npz,
     SyntheticImages,
     choice_of,
@@ -100,7 +101,7 @@ def slots(schema: type = Config) -> dict[str, list[Slot]]:
 
     Example:
         >>> [slot.choice for slot in slots()["model.dropout"]], len(slots()["seed"])
-        (['model=cnn', 'model=mlp'], 1)
+        (['model=cnn', 'model=mlp', 'model=gpt_nano'], 1)
     """
     found: dict[str, list[Slot]] = {}
 
@@ -199,6 +200,11 @@ def _go_together(config: Any) -> None:
                 f"data.validation {validation:g} and data.test {test:g} leave nothing to train on:"
                 " give shares whose sum is below 1"
             )
+        case _:
+            pass
+    match getattr(config, "model", None):
+        case GPTNano(heads=heads, width=width) if width % heads:
+            raise ConfigError(f"model.width is {width}: model.heads, {heads}, must divide it")
         case _:
             pass
     optimizer = getattr(config, "optimizer", None)

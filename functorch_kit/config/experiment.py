@@ -21,12 +21,17 @@ from functorch_kit.types import HParams, Model, Objective
 _MODELS: dict[str, Callable[..., Model]] = {
     "cnn": lambda **settings: models.cnn(models.CNNConfig(**settings)),
     "mlp": lambda **settings: models.mlp(models.MLPConfig(**settings)),
+    "resnet18": lambda **settings: models.resnet(models.ResNetConfig(depth=18, **settings)),
+    "gpt_nano": lambda **settings: models.gpt(models.GPTConfig(**settings)),
 }
+_OF_IMAGES = ("cnn", "resnet18")
+_OF_TEXT = ("gpt_nano",)
 _DATA: dict[str, Callable[..., Data]] = {
     "digits": data.digits,
     "synthetic_images": data.synthetic_images,
     "npz": data.npz,
     "gaussian": data.gaussian,
+    "text": data.text,
 }
 # At its off value momentum is 0.0; optax spells that None, and then keeps no running sum.
 _OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -49,7 +54,8 @@ class Experiment:
         objective: likewise.
         optimizer: likewise.
         hparams: the traced settings by dotted name, without those that are off.
-        is_classification: whether the data has classes; else the targets are real numbers.
+        task: ``"classification"`` of data with classes, ``"regression"`` to real numbers,
+            ``"language model"`` of text.
 
     Example:
         >>> from functorch_kit import config
@@ -64,7 +70,17 @@ class Experiment:
     objective: Callable[[HParams], Objective]
     optimizer: Callable[[HParams], optax.GradientTransformation]
     hparams: dict[str, float]
-    is_classification: bool
+    task: str
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the data has classes."""
+        return self.task == "classification"
+
+    @property
+    def judged_by(self) -> str:
+        """The metric that the run is told by: accuracy of classes, else the loss."""
+        return "accuracy" if self.is_classification else "loss"
 
     def fit_arguments(self) -> dict[str, Any]:
         """Arguments of ``fk.fit``, all by name.
@@ -142,27 +158,27 @@ def build(config: Config) -> Experiment:
     dataset = _DATA[choice_of(config.data)](
         batch_size=config.train.batch_size, seed=config.seed, **_settings(config, "data", {})
     )
-    is_classification = bool(dataset.class_names)
-    _fits(config, dataset, is_classification)
-    targets = dataset.train.spec["y"]
-    outputs = len(dataset.class_names) if is_classification else targets.shape[-1]
+    task = _task(dataset)
+    _fits(config, dataset, task)
+    sizes = _sizes(dataset, task)
 
     def model(hparams: HParams) -> Model:
         settings = _settings(config, "model", hparams)
-        return _MODELS[choice_of(config.model)](outputs=outputs, **settings)
+        return _MODELS[choice_of(config.model)](**sizes, **settings)
 
     def objective(hparams: HParams) -> Objective:
-        if not is_classification:
+        if task == "regression":
             return train.regression(model(hparams))
         smoothing = _settings(config, "train", hparams)["label_smoothing"]
-        return train.classification(model(hparams), label_smoothing=smoothing)
+        make = train.classification if task == "classification" else train.language_model
+        return make(model(hparams), label_smoothing=smoothing)
 
     def optimizer(hparams: HParams) -> optax.GradientTransformation:
         settings = _settings(config, "optimizer", hparams)
         return _OPTIMIZERS[choice_of(config.optimizer)](**settings)
 
     hparams = traced(config)
-    return Experiment(config, dataset, model, objective, optimizer, hparams, is_classification)
+    return Experiment(config, dataset, model, objective, optimizer, hparams, task)
 
 
 def traced(config: Config) -> dict[str, float]:
@@ -192,19 +208,43 @@ def _settings(config: Config, group: str, hparams: HParams) -> dict[str, Any]:
     }
 
 
-def _fits(config: Config, dataset: Data, is_classification: bool) -> None:
+def _task(dataset: Data) -> str:
+    if dataset.vocabulary is not None:
+        return "language model"
+    return "classification" if dataset.class_names else "regression"
+
+
+def _sizes(dataset: Data, task: str) -> dict[str, int]:
+    """What a model takes over from the data."""
+    if task == "language model":
+        context = dataset.train.spec["x"].shape[-1]
+        return {"vocabulary": len(dataset.vocabulary), "context": context}
+    targets = dataset.train.spec["y"]
+    is_classification = task == "classification"
+    return {"outputs": len(dataset.class_names) if is_classification else targets.shape[-1]}
+
+
+def _fits(config: Config, dataset: Data, task: str) -> None:
     """Settings that depend on the data; a setting that would be ignored is refused."""
-    name = f"data={choice_of(config.data)}"
+    name, chosen = f"data={choice_of(config.data)}", choice_of(config.model)
     x, y = dataset.train.spec["x"], dataset.train.spec["y"]
     shape = x.shape[1:]
+    if config.train.patience is not None and dataset.validation is None:
+        raise ConfigError(f"train.patience needs a validation part, and {name} has none: give null")
+    if (chosen in _OF_TEXT) != (task == "language model"):
+        if chosen in _OF_TEXT:
+            raise ConfigError(f"model={chosen} needs text, and {name} has none: give data=text")
+        raise ConfigError(f"model={chosen} takes numbers, and {name} is text: give model=gpt_nano")
+    if task == "language model":
+        return
     if not np.issubdtype(x.dtype, np.floating):
         raise ConfigError(f"x in {name} is {x.dtype}: save it as float32, scaled to about 0 to 1")
-    if choice_of(config.model) == "cnn" and (len(shape) != 3 or min(shape[:2]) < 2):
+    if chosen in _OF_IMAGES and (len(shape) != 3 or min(shape[:2]) < 2):
         raise ConfigError(
-            f"model=cnn needs images (height, width, channels) from 2×2 up, but a record of {name}"
-            f" has shape {shape}: give model=mlp, say"
+            f"model={chosen} needs images (height, width, channels) from 2×2 up, but a record of"
+            f" {name} has shape {shape}: give model=mlp, say"
         )
-    if is_classification:
+    if task == "classification":
         return
     if len(y.shape) != 2 or not np.issubdtype(y.dtype, np.floating):
         raise ConfigError(
@@ -219,5 +259,3 @@ def _fits(config: Config, dataset: Data, is_classification: bool) -> None:
         raise ConfigError(
             f"train.best is 'accuracy', but {name} has no classes: give train.best=loss"
         )
-    if config.train.patience is not None and dataset.validation is None:
-        raise ConfigError(f"train.patience needs a validation part, and {name} has none: give null")

@@ -49,6 +49,29 @@ class MLP:
 
 
 @dataclasses.dataclass
+class ResNet18:
+    """A residual network of 18 layers with batch norm, for images."""
+
+    stem: str = setting(
+        "imagenet",
+        "first layers: 7×7 with stride 2 and a pool, or one 3×3 for small images",
+        choices=("imagenet", "cifar"),
+    )
+    width: int = setting(64, "channels of the first stage, doubled by each of the others", **_WIDTH)
+
+
+@dataclasses.dataclass
+class GPTNano:
+    """A small GPT for text; nanoGPT's recipe for one CPU."""
+
+    layers: int = setting(4, "number of blocks", least=1, most=1000)
+    heads: int = setting(4, "attention heads; must divide the width", **_WIDTH)
+    width: int = setting(128, "size of a position's vector", **_WIDTH)
+    dropout: float = _dropout(0.0)
+    use_bias: bool = setting(False, "whether dense layers and layer norms have biases")
+
+
+@dataclasses.dataclass
 class Digits:
     """1,797 scanned digits, 8×8 pixels, that come with scikit-learn."""
 
@@ -82,6 +105,15 @@ class Gaussian:
     count: int = setting(64, "number of records", **_COUNT)
     inputs: int = setting(1000, "size of x", least=1, most=1_000_000)
     outputs: int = setting(10, "size of y", **_WIDTH)
+
+
+@dataclasses.dataclass
+class Text:
+    """Text by character, each to be predicted from those before it."""
+
+    path: str | None = setting(None, "a UTF-8 file; null: prose that comes with Python")
+    context: int = setting(64, "characters in a window", least=1, most=1_000_000)
+    validation: float = setting(0.1, "share at the end that is held out", **_SHARE)
 
 
 @dataclasses.dataclass
@@ -150,8 +182,10 @@ class Config:
         ((64,), 0.1, 394)
     """
 
-    model: CNN | MLP = dataclasses.field(default_factory=CNN)
-    data: Digits | SyntheticImages | Npz | Gaussian = dataclasses.field(default_factory=Digits)
+    model: CNN | MLP | ResNet18 | GPTNano = dataclasses.field(default_factory=CNN)
+    data: Digits | SyntheticImages | Npz | Gaussian | Text = dataclasses.field(
+        default_factory=Digits
+    )
     optimizer: SGD | Adam | AdamW = dataclasses.field(default_factory=Adam)
     train: Train = dataclasses.field(default_factory=Train)
     seed: int = setting(0, "of parameters, order and dropout", **_SEED)
@@ -162,12 +196,13 @@ class Config:
 
 
 GROUPS: dict[str, dict[str, type]] = {
-    "model": {"cnn": CNN, "mlp": MLP},
+    "model": {"cnn": CNN, "mlp": MLP, "resnet18": ResNet18, "gpt_nano": GPTNano},
     "data": {
         "digits": Digits,
         "synthetic_images": SyntheticImages,
         "npz": Npz,
         "gaussian": Gaussian,
+        "text": Text,
     },
     "optimizer": {"sgd": SGD, "adam": Adam, "adamw": AdamW},
     "train": {"default": Train},

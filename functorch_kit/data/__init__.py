@@ -6,14 +6,18 @@ from functorch_kit.data.order import Order, Sequential, Shuffled, permuted
 from functorch_kit.data.pipeline import Data, DataError, Pipeline, evaluation, training
 from functorch_kit.data.split import stratified_split
 from functorch_kit.data.synthetic import gaussian, synthetic_images
+from functorch_kit.data.text import Characters, text
+from functorch_kit.data.windows import Windows
 
 __all__ = [
+    "Characters",
     "Data",
     "DataError",
     "Order",
     "Pipeline",
     "Sequential",
     "Shuffled",
+    "Windows",
     "arrays",
     "digits",
     "evaluation",
@@ -22,5 +26,6 @@ __all__ = [
     "permuted",
     "stratified_split",
     "synthetic_images",
+    "text",
     "training",
 ]

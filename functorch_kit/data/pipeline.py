@@ -124,6 +124,7 @@ class Data(NamedTuple):
         test: likewise for the test part.
         class_names: a name for each class; empty for other tasks.
         name: of the data set, for titles.
+        vocabulary: of a text: its length, ``encode`` and ``decode``; None for other data.
 
     Example:
         >>> import numpy as np
@@ -138,6 +139,7 @@ class Data(NamedTuple):
     test: Any = None
     class_names: tuple[str, ...] = ()
     name: str = "arrays"
+    vocabulary: Any = None
 
 
 def training(arrays: dict[str, np.ndarray], batch_size: int, seed: int) -> Pipeline:

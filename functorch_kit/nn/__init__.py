@@ -14,6 +14,7 @@ from functorch_kit.nn.activations import (
     softplus,
     tanh,
 )
+from functorch_kit.nn.attention import attention, position_embedding
 from functorch_kit.nn.combinators import (
     apply_part,
     lambda_,
@@ -33,6 +34,7 @@ from functorch_kit.types import Model
 __all__ = [
     "Model",
     "apply_part",
+    "attention",
     "avg_pool",
     "batch_norm",
     "conv",
@@ -55,6 +57,7 @@ __all__ = [
     "output_spec",
     "parallel",
     "part_key",
+    "position_embedding",
     "relu",
     "residual",
     "scope",

@@ -51,7 +51,7 @@ def dense(
     def apply(
         params, model_state, x: Float[Array, "*batch n"], *, key=None, train=False
     ) -> tuple[Float[Array, "*batch features"], tuple]:
-        y = x @ params["kernel"]
+        y = matmul(x, params["kernel"])
         return (add_bias(y, params["bias"]) if use_bias else y), ()
 
     return Model(init, apply)
@@ -97,6 +97,25 @@ def embedding(
         return params["embedding"].at[jnp.where(inside, x, vocabulary)].get(mode="fill"), ()
 
     return Model(init, apply)
+
+
+def matmul(
+    x: Float[Array, "*batch n"], kernel: Float[Array, "n features"]
+) -> Float[Array, "*batch features"]:
+    """``x @ kernel`` with the leading axes as rows of one matrix.
+
+    Left apart, they make the gradient of the kernel a contraction over two axes, for which XLA:CPU
+    copies both operands: a step of the small GPT on two cores took 44 ms with them apart and 31 ms
+    as rows on jax 0.12, 46 and 33 on 0.10.2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> matmul(jnp.ones((2, 3, 4)), jnp.ones((4, 5))).shape
+        (2, 3, 5)
+    """
+    if x.ndim < 3:
+        return x @ kernel
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def add_bias(y: Array, bias: Array) -> Array:

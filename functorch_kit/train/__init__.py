@@ -3,7 +3,7 @@
 from functorch_kit.train.dispatch import advance
 from functorch_kit.train.evaluate import Evaluator, predict
 from functorch_kit.train.form import Form, choose_form
-from functorch_kit.train.objective import classification, regression
+from functorch_kit.train.objective import classification, language_model, regression
 from functorch_kit.train.state import (
     TrainState,
     as_hparams,
@@ -30,6 +30,7 @@ __all__ = [
     "classification",
     "compiled_init",
     "init_state",
+    "language_model",
     "make_eval_step",
     "make_init",
     "make_train_step",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from functorch_kit.config import GROUPS, MLP, Config, ConfigError, Npz, from_dict, slots, to_dict
 
+MODELS = "choose cnn, mlp, resnet18 or gpt_nano"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
@@ -98,11 +99,12 @@ def test_lists_become_tuples_and_whole_numbers_become_floats():
         ({"train": {"batch_size": 0}}, "train.batch_size is 0: give a whole number, 1 or more"),
         ({"train": {"form": "chnk"}},
          "train.form is 'chnk': choose auto, chunk or single; did you mean chunk?"),
-        ({"model": {"name": "resnett"}}, "model=resnett is not a choice: choose cnn or mlp"),
+        ({"model": {"name": "resnett"}},
+         f"model=resnett is not a choice: {MODELS}; did you mean resnet18?"),
         ({"model": {"name": "mpl"}},
-         "model=mpl is not a choice: choose cnn or mlp; did you mean mlp?"),
-        ({"model": {"name": ["cnn"]}}, "model=['cnn'] is not a choice: choose cnn or mlp"),
-        ({"model": None}, "model=null is not a choice: choose cnn or mlp"),
+         f"model=mpl is not a choice: {MODELS}; did you mean mlp?"),
+        ({"model": {"name": ["cnn"]}}, f"model=['cnn'] is not a choice: {MODELS}"),
+        ({"model": None}, f"model=null is not a choice: {MODELS}"),
         ({"model": {"name": "mlp", "features": [3]}},
          "model.features is a setting of model=cnn, not of model=mlp"),
         ({"model": {"dropout": 1}},
@@ -145,6 +147,8 @@ def test_lists_become_tuples_and_whole_numbers_become_floats():
          "data.count × data.shape makes 4,578 GiB: give sizes that make 8 GiB at most"),
         ({"data": {"name": "gaussian", "count": 10**8}},
          "data.count × data.inputs makes 376 GiB: give sizes that make 8 GiB at most"),
+        ({"model": {"name": "gpt_nano", "width": 130}},
+         "model.width is 130: model.heads, 4, must divide it"),
         ({"optimizer": {"name": "sgd", "nesterov": True}},
          "optimizer.nesterov needs momentum: give optimizer.momentum=0.9, say"),
         ({"resume": "a", "overwrite": True},

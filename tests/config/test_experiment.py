@@ -20,8 +20,11 @@ from functorch_kit.config import (
     Config,
     ConfigError,
     Gaussian,
+    GPTNano,
     Npz,
+    ResNet18,
     SyntheticImages,
+    Text,
     Train,
     build,
     from_dict,
@@ -38,11 +41,21 @@ MLP_OF_4 = MLP(hidden=(4,), dropout=0.1)
 SMALL: dict[str, Any] = {
     "model=cnn": CNN(features=(2,), dense=4),
     "model=mlp": MLP_OF_4,
+    "model=resnet18": ResNet18(width=2),
+    "model=gpt_nano": GPTNano(layers=1, heads=1, width=2, dropout=0.1),
     "data=synthetic_images": SyntheticImages(count=40, shape=(4, 4, 1), classes=4),
     "data=gaussian": Gaussian(count=16, inputs=5, outputs=2),
     "optimizer=sgd": SGD(momentum=0.5),
 }
-OTHER_TEXT = {"train.form": "single", "train.best": "accuracy", "run_dir": "a", "resume": "b"}
+# What only goes with one another.
+PARTNER = {"model=gpt_nano": {"data": Text()}, "data=text": {"model": SMALL["model=gpt_nano"]}}
+OTHER_TEXT = {
+    "train.form": "single",
+    "train.best": "accuracy",
+    "run_dir": "a",
+    "resume": "b",
+    "model.stem": "cifar",
+}
 LONGER = {"model.features", "model.hidden"}
 # Each with the values it needs around it; `data.path` is what the tests of Npz are about.
 ALL = [
@@ -102,7 +115,7 @@ def test_every_setting_changes_something(name: str, choice: str, npz_file: str):
     base = Config(model=MLP_OF_4, train=Train(batch_size=8))
     if choice and group != "train":
         section = SMALL.get(choice) or GROUPS[group][option]()
-        base = dataclasses.replace(base, **{group: section})
+        base = dataclasses.replace(base, **{group: section}, **PARTNER.get(choice, {}))
     if isinstance(base.data, Npz):
         base.data.path = npz_file
     values = to_dict(base)
@@ -126,6 +139,7 @@ def test_a_traced_setting_changes_a_number_and_no_program(choice: str):
     config = dataclasses.replace(
         Config(model=MLP_OF_4, train=Train(batch_size=8, label_smoothing=0.1)),
         **{group: SMALL[choice]},
+        **PARTNER.get(choice, {}),
     )
     values = to_dict(config)
     for name in traced(config):
@@ -138,10 +152,11 @@ def test_a_traced_setting_changes_a_number_and_no_program(choice: str):
 
 
 def test_what_is_off_is_no_hyperparameter_and_costs_no_random_numbers():
-    config = Config(model=CNN(features=(2,), dense=4, dropout=0.0), optimizer=SGD())
+    net = CNN(features=(2,), dense=4, dropout=0.0)
+    config = Config(model=net, optimizer=SGD())
     assert traced(config) == {"optimizer.learning_rate": 0.01}
     assert "random_bits" not in fingerprint(config)["program"]
-    config.model.dropout = 0.1
+    net.dropout = 0.1
     assert "random_bits" in fingerprint(config)["program"]
 
 
@@ -185,6 +200,15 @@ def test_the_main_job_has_the_parameters_of_its_net():
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 320 + 18_496 + 131_200 + 1_290
 
 
+def test_text_makes_a_language_model_of_its_vocabulary_and_context():
+    experiment = build(Config(model=GPTNano(), data=Text(context=32)))
+    assert (experiment.task, experiment.judged_by) == ("language model", "loss")
+    model, x_spec = experiment.model({}), experiment.data.train.spec["x"]
+    params, _ = jax.eval_shape(lambda: model.init(jax.random.key(0), x_spec))
+    assert params["token"]["embedding"].shape == (len(experiment.data.vocabulary), 128)
+    assert params["position"]["embedding"].shape == (32, 128)
+
+
 def test_targets_without_classes_make_a_regression():
     experiment = build(Config(model=MLP(hidden=(4,)), data=Gaussian(count=64, inputs=5, outputs=3)))
     assert not experiment.is_classification
@@ -203,6 +227,11 @@ def test_targets_without_classes_make_a_regression():
          "train.best is 'accuracy', but data=gaussian has no classes"),
         (Config(model=MLP(), data=Gaussian(), train=Train(patience=3)),
          "train.patience needs a validation part, and data=gaussian has none"),
+        (Config(model=GPTNano()), "model=gpt_nano needs text, and data=digits has none"),
+        (Config(data=Text()), "model=cnn takes numbers, and data=text is text: give model=gpt_na"),
+        (Config(model=ResNet18(), data=Gaussian()), "model=resnet18 needs images"),
+        (Config(model=GPTNano(), data=Text(validation=0), train=Train(patience=3)),
+         "train.patience needs a validation part, and data=text has none"),
         (Config(seed=-1), "seed is -1: give a whole number, 0 or more"),
     ],
 )  # fmt: skip

@@ -53,7 +53,9 @@ def test_every_setting_is_known_and_described(name: str):
 
 
 def test_a_choice_is_not_changed_under_its_settings():
-    with pytest.raises(ConfigError, match=r"model\.name follows from the choice: give model=mlp"):
+    with pytest.raises(
+        ConfigError, match=r"model\.name follows from the choice: give model=gpt_nano"
+    ):
         check_name("model.name")
 
 
@@ -80,4 +82,11 @@ def test_an_added_setting_is_refused_with_the_nearest_that_exists():
 
 def test_settings_of_text_are_known_for_quoting():
     texts = {name for name in slots(Config) if is_text(name)}
-    assert texts == {"data.path", "train.form", "train.best", "run_dir", "resume"}
+    assert texts == {
+        "data.path",
+        "model.stem",
+        "train.form",
+        "train.best",
+        "run_dir",
+        "resume",
+    }

@@ -90,6 +90,20 @@ def test_a_multirun_gives_every_job_its_own_folder(script, tmp_path: Path):
     assert losses[0] != losses[1]
 
 
+def test_a_language_model_is_told_by_its_validation_loss(script, tmp_path: Path):
+    (tmp_path / "a.txt").write_text("to be or not to be, " * 50, encoding="utf-8")
+    small = ["model=gpt_nano", "model.layers=1", "model.width=16", "data=text", "data.path=a.txt"]
+    short = ["data.context=16", "train.steps=60", "train.batch_size=8", "quiet=true", "run_dir=a"]
+    ended = script("train.py", *small, *short, "optimizer.learning_rate=0.01")
+    assert ended.code == 0, ended.err
+    assert re.search(r"^validation loss \d\.\d+ \(best step 60 of 60\)", ended.out, re.M)
+    # From log(9) nats a character, 2.2, towards none.
+    assert 0 < summary(tmp_path / "a")["validation_loss"] < 1.5
+    assert "test_loss" not in summary(tmp_path / "a")
+    again = script("evaluate.py", "run=a", "split=validation")
+    assert again.out.split("·")[0] == ended.out.split("·")[0], again.err
+
+
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
 def test_every_experiment_runs_a_step(script, tmp_path: Path, path: Path):
     ended = script(

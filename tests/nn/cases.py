@@ -69,6 +69,11 @@ CASES = {
     "layer_norm": Case(nn.layer_norm(), (3, 5), (3, 5)),
     "layer_norm without bias": Case(nn.layer_norm(use_bias=False), (2, 3, 5), (2, 3, 5)),
     "group_norm": Case(nn.group_norm(2), (2, 3, 3, 4), (2, 3, 3, 4)),
+    "attention": Case(nn.attention(2), (2, 3, 4), (2, 3, 4)),
+    "attention causal": Case(
+        nn.attention(2, causal=True, use_bias=False, dropout=0.3), (2, 4, 6), (2, 4, 6), trains=True
+    ),
+    "position_embedding": Case(nn.position_embedding(5), (2, 3, 4), (2, 3, 4)),
     "dropout": Case(nn.dropout(0.4), (5, 4), (5, 4), trains=True),
     "flatten": Case(nn.flatten(), (2, 3, 4), (2, 12)),
     "leaky_relu": Case(nn.leaky_relu(0.1), (3, 4), (3, 4)),
