@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 # TFLOP/s of dense matrix products: (device_kind, bfloat16 and float16, TF32, float32).
-# NVIDIA: the data sheets "H100", "H200", "A100", "L4", "L40S", "V100", "T4" and "DGX B200"; where a
-# sheet gives the figure with sparsity, half of it stands here. V100 and T4 multiply float16 only.
-# TPU: cloud.google.com/tpu/docs/system-architecture-tpu-vm; a JAX device is a chip from v4 on, and
-# one of a chip's two cores before. They multiply float32 in bfloat16 unless more is asked for.
+# H100 SXM, H200 and A100 in bfloat16, TPU v4, v5e and v5p: the vendors' published figures. The other
+# rows and columns are quoted from memory and were not yet compared with a data sheet: read a share
+# of peak on those devices with that in mind. Without sparsity. V100 and T4 multiply float16 only.
+# TPU: a JAX device is a chip from v4 on, and one of a chip's two cores before. They multiply float32 in bfloat16 unless more is asked for.
 # The first pattern that matches the device's name counts.
 _PEAKS: tuple[tuple[str, float | None, float | None, float | None], ...] = (
     (r"\bGB?200\b|\bB200\b", 2250.0, 1125.0, 75.0),
