@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 # TFLOP/s of dense matrix products: (device_kind, bfloat16 and float16, TF32, float32).
-# H100 SXM, H200 and A100 in bfloat16, TPU v4, v5e and v5p: the vendors' published figures. The other
+# H100 SXM, H200 and A100 in bfloat16, TPU v4, v5e and v5p: the vendors' published figures. Other
 # rows and columns are quoted from memory and were not yet compared with a data sheet: read a share
 # of peak on those devices with that in mind. Without sparsity. V100 and T4 multiply float16 only.
-# TPU: a JAX device is a chip from v4 on, and one of a chip's two cores before. They multiply float32 in bfloat16 unless more is asked for.
+# TPU: a JAX device is a chip from v4 on, and one of a chip's two cores before. They multiply
+# float32 in bfloat16 unless more is asked for.
 # The first pattern that matches the device's name counts.
 _PEAKS: tuple[tuple[str, float | None, float | None, float | None], ...] = (
     (r"\bGB?200\b|\bB200\b", 2250.0, 1125.0, 75.0),
