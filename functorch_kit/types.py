@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,6 +95,35 @@ def _entry_name(entry: Any) -> str:
             return str(entry)
 
 
+def path_matches(pattern: str, path: str) -> bool:
+    """Whether a pattern names a path, or something above it.
+
+    Between slashes, ``*`` stands for any part of one name; ``**`` stands for any number of names.
+
+    Args:
+        pattern: such as ``blocks/*/attention``, ``**/bias`` or ``head``.
+        path: as ``path_name`` writes it.
+
+    Example:
+        >>> path_matches("blocks/*/attention", "blocks/3/attention/query/kernel")
+        True
+        >>> path_matches("**/bias", "head/bias"), path_matches("blocks", "blocks_of_stone/kernel")
+        (True, False)
+    """
+    return _regex(pattern).match(f"{path}/") is not None
+
+
+@functools.lru_cache(maxsize=1024)
+def _regex(pattern: str) -> re.Pattern[str]:
+    # Every name ends in a slash, the path's too, so that a whole name is matched or none.
+    return re.compile(
+        "".join(
+            "(?:[^/]+/)*" if name == "**" else "[^/]*".join(map(re.escape, name.split("*"))) + "/"
+            for name in pattern.strip("/").split("/")
+        )
+    )
+
+
 def wide(integers: Integer[Array, "*shape"]) -> Integer[Array, "*shape"]:
     """Labels and tokens in at least 32 bits: compared in uint8, class 256 would wrap around to 0.
 
@@ -102,6 +133,16 @@ def wide(integers: Integer[Array, "*shape"]) -> Integer[Array, "*shape"]:
         dtype('int32')
     """
     return integers.astype(jnp.int32) if integers.dtype.itemsize < 4 else integers
+
+
+def wide_float(x: Array) -> Array:
+    """Floats in at least 32 bits: sums, moments and exponentials in fewer lose what they add.
+
+    Example:
+        >>> wide_float(jnp.zeros(2, jnp.bfloat16)).dtype, wide_float(jnp.zeros(2)).dtype
+        (dtype('float32'), dtype('float32'))
+    """
+    return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
 def spec_of(tree: PyTree) -> Spec:

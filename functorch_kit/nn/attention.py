@@ -133,7 +133,7 @@ def position_embedding(
             raise ValueError(
                 f"position_embedding: the input has {length} positions, the table {context} rows"
             )
-        return x + params["embedding"][None, :length], ()
+        return x + params["embedding"][None, :length].astype(x.dtype), ()
 
     return Model(init, apply)
 

@@ -199,6 +199,6 @@ def _add(body: PyTree, shortcut: PyTree) -> PyTree:
                 f"residual: body gives {left.shape} and shortcut {right.shape}: "
                 "give a shortcut that projects the input to the body's shape"
             )
-        return left + right
+        return left + right.astype(left.dtype)
 
     return jax.tree.map(add, body, shortcut)

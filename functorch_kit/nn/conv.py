@@ -99,6 +99,7 @@ def conv(
     ) -> tuple[Float[Array, "batch *out_space features"], tuple]:
         pads = explicit_padding(padding, x.shape[1:-1], kernel_size, strides, dilation)
         kernel = params["kernel"]
+        x = x.astype(kernel.dtype)
         out_space(x.shape[1:-1], kernel_size, strides, pads, dilation)  # refuses an empty output
         if _use_patches(method, groups, x, kernel, strides, pads, dilation):
             y = _conv_by_patches(x, kernel, strides, pads, dilation)

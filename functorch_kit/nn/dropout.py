@@ -42,8 +42,9 @@ def dropout(rate: float | jax.Array) -> Model:
             raise ValueError(
                 f"dropout at {current_path()!r} needs a key: pass key= when train=True"
             )
-        keep = jnp.asarray(1 - rate, x.dtype)
+        # Drawn in at least 32 bits: bfloat16 has 256 steps between 0 and 1.
+        keep = jnp.asarray(1 - rate, jnp.float32 if x.dtype.itemsize < 4 else x.dtype)
         mask = jax.random.bernoulli(key, keep, x.shape)
-        return jnp.where(mask, x / keep, jnp.zeros_like(x)), ()
+        return jnp.where(mask, x / keep.astype(x.dtype), jnp.zeros_like(x)), ()
 
     return Model(lambda key, x_spec: ({}, ()), apply)

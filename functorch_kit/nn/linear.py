@@ -30,7 +30,8 @@ def dense(
         bias_init: initialiser of ``bias``.
 
     Returns:
-        A Model from (..., n) to (..., features); parameters take the dtype of the input.
+        A Model from (..., n) to (..., features). Parameters take the dtype of the input at init;
+        apply computes in theirs.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -51,7 +52,8 @@ def dense(
     def apply(
         params, model_state, x: Float[Array, "*batch n"], *, key=None, train=False
     ) -> tuple[Float[Array, "*batch features"], tuple]:
-        y = matmul(x, params["kernel"])
+        kernel = params["kernel"]
+        y = matmul(x.astype(kernel.dtype), kernel)
         return (add_bias(y, params["bias"]) if use_bias else y), ()
 
     return Model(init, apply)
@@ -125,4 +127,4 @@ def add_bias(y: Array, bias: Array) -> Array:
         >>> add_bias(jnp.ones((2, 3)), jnp.arange(3.0))[0].tolist()
         [1.0, 2.0, 3.0]
     """
-    return y + jnp.reshape(bias, (1,) * (y.ndim - 1) + bias.shape)
+    return y + jnp.reshape(bias.astype(y.dtype), (1,) * (y.ndim - 1) + bias.shape)

@@ -1,4 +1,7 @@
-"""Normalisation: over the batch, over features, over groups of channels."""
+"""Normalisation: over the batch, over features, over groups of channels.
+
+Moments are taken in at least 32 bits, whatever the input's dtype; the output has the input's.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from functorch_kit.types import Model
+from functorch_kit.types import Model, wide_float
 
 
 def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5) -> Model:
@@ -21,7 +24,7 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5) -> Model:
 
     Returns:
         A Model on (batch, ..., channels) with params ``scale`` and ``bias`` (channels,) and
-        model_state ``mean`` and ``var`` (channels,).
+        model_state ``mean`` and ``var`` (channels,), these in at least 32 bits.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -36,11 +39,13 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5) -> Model:
     def init(key, x_spec):
         channels, dtype = x_spec.shape[-1:], x_spec.dtype
         params = {"scale": jnp.ones(channels, dtype), "bias": jnp.zeros(channels, dtype)}
-        return params, {"mean": jnp.zeros(channels, dtype), "var": jnp.ones(channels, dtype)}
+        statistics = {"mean": jnp.zeros(channels, dtype), "var": jnp.ones(channels, dtype)}
+        return params, jax.tree.map(wide_float, statistics)
 
     def apply(
         params, model_state, x: Float[Array, "batch *space channels"], *, key=None, train=False
     ) -> tuple[Float[Array, "batch *space channels"], dict]:
+        dtype, x = _output_dtype(x, params), _wide(x, params)
         if train:
             axes = tuple(range(x.ndim - 1))
             mean, var = jnp.mean(x, axes), jnp.var(x, axes)
@@ -53,9 +58,10 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5) -> Model:
         else:
             mean, var = model_state["mean"], model_state["var"]
         # One scale and one shift per channel: two passes over x instead of four.
-        scale = params["scale"] * jax.lax.rsqrt(var + epsilon)
-        shift = params["bias"] - mean * scale
-        return x * _last_axis(scale, x.ndim) + _last_axis(shift, x.ndim), model_state
+        scale = params["scale"].astype(x.dtype) * jax.lax.rsqrt(var + epsilon)
+        shift = params["bias"].astype(x.dtype) - mean * scale
+        y = x * _last_axis(scale, x.ndim) + _last_axis(shift, x.ndim)
+        return y.astype(dtype), model_state
 
     return Model(init, apply)
 
@@ -84,7 +90,8 @@ def layer_norm(*, epsilon: float = 1e-5, use_bias: bool = True) -> Model:
     def apply(
         params, model_state, x: Float[Array, "*batch features"], *, key=None, train=False
     ) -> tuple[Float[Array, "*batch features"], tuple]:
-        return _affine(_standardize(x, (-1,), epsilon), params), ()
+        y = _affine(_standardize(_wide(x, params), (-1,), epsilon), params)
+        return y.astype(_output_dtype(x, params)), ()
 
     return Model(init, apply)
 
@@ -120,11 +127,22 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Model:
     def apply(
         params, model_state, x: Float[Array, "batch *space channels"], *, key=None, train=False
     ) -> tuple[Float[Array, "batch *space channels"], tuple]:
-        grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+        grouped = _wide(x, params).reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
         axes = (*range(1, grouped.ndim - 2), grouped.ndim - 1)
-        return _affine(_standardize(grouped, axes, epsilon).reshape(x.shape), params), ()
+        y = _affine(_standardize(grouped, axes, epsilon).reshape(x.shape), params)
+        return y.astype(_output_dtype(x, params)), ()
 
     return Model(init, apply)
+
+
+def _wide(x, params):
+    return wide_float(x.astype(_output_dtype(x, params)))
+
+
+def _output_dtype(x, params):
+    """The input's, unless the parameters are of more than single precision."""
+    scale = params["scale"].dtype
+    return scale if scale.itemsize > max(x.dtype.itemsize, 4) else x.dtype
 
 
 def _standardize(x, axes, epsilon):
@@ -141,8 +159,8 @@ def _scale_and_bias(x_spec, use_bias: bool) -> dict:
 
 
 def _affine(x, params):
-    y = x * _last_axis(params["scale"], x.ndim)
-    return y + _last_axis(params["bias"], x.ndim) if "bias" in params else y
+    y = x * _last_axis(params["scale"].astype(x.dtype), x.ndim)
+    return y + _last_axis(params["bias"].astype(x.dtype), x.ndim) if "bias" in params else y
 
 
 def _last_axis(v, ndim: int):
