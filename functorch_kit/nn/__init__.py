@@ -29,6 +29,7 @@ from functorch_kit.nn.linear import dense, embedding
 from functorch_kit.nn.norm import batch_norm, group_norm, layer_norm
 from functorch_kit.nn.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
 from functorch_kit.nn.scope import current_path, part_key, scope, tag
+from functorch_kit.nn.treatment import treated
 from functorch_kit.types import Model
 
 __all__ = [
@@ -68,4 +69,5 @@ __all__ = [
     "softplus",
     "tag",
     "tanh",
+    "treated",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from functorch_kit.nn.scope import part_key, scope, tag
+from functorch_kit.nn.treatment import treat
 from functorch_kit.types import Key, Model, ModelState, Params, PyTree, Spec
 
 
@@ -148,7 +149,8 @@ def apply_part(
         (Array([2.], dtype=float32), ())
     """
     with scope(name):
-        y, part_state = part.apply(
+        apply, train = treat(part.apply, train)
+        y, part_state = apply(
             _entry(params, name),
             _entry(model_state, name),
             x,

@@ -4,10 +4,12 @@ from functorch_kit.train.dispatch import advance
 from functorch_kit.train.evaluate import Evaluator, predict
 from functorch_kit.train.form import Form, choose_form
 from functorch_kit.train.objective import classification, language_model, regression
+from functorch_kit.train.options import Options, OptionsError
 from functorch_kit.train.state import (
     TrainState,
     as_hparams,
     compiled_init,
+    evaluation_params,
     init_state,
     make_init,
     resolve,
@@ -20,6 +22,8 @@ __all__ = [
     "EvalStep",
     "Evaluator",
     "Form",
+    "Options",
+    "OptionsError",
     "Stepper",
     "TrainState",
     "TrainStep",
@@ -29,6 +33,7 @@ __all__ = [
     "choose_form",
     "classification",
     "compiled_init",
+    "evaluation_params",
     "init_state",
     "language_model",
     "make_eval_step",

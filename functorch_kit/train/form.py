@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,6 @@ from jax.extend import core as jex_core
 
 from functorch_kit import program
 from functorch_kit.errors import UserError
-from functorch_kit.train.step import TrainStep
 from functorch_kit.types import Batch, HParams
 
 # XLA:CPU runs a convolution inside a loop without its fast kernels: digits CNN, batch 64, two
@@ -37,7 +36,7 @@ class Form(NamedTuple):
 
 
 def choose_form(
-    train_step: TrainStep, hparams: HParams, state: Any, batch: Batch, wanted: str = "auto"
+    train_step: Callable[..., Any], hparams: HParams, state: Any, batch: Batch, wanted: str = "auto"
 ) -> Form:
     """The form for a step, from its own operations and the default backend.
 
@@ -68,10 +67,26 @@ def choose_form(
     specs = (hparams, state, batch)
     with program.tracing("train_step", ("hparams", "state", "batch"), specs):
         jaxpr = jax.make_jaxpr(train_step)(*specs)
-    found = sorted(_SLOW_IN_A_CPU_LOOP & set(_primitives(jaxpr.jaxpr)))
-    if found:
+    if found := _slow_operations(jaxpr):
         return Form("single", f"{', '.join(found)} is slow inside a loop on a CPU")
     return Form("chunk", "every operation of the step runs at full speed inside a loop")
+
+
+def slow_in_a_loop(function: Callable[..., Any], *args: Any) -> bool:
+    """Whether a function has operations that the default backend runs slowly inside a loop.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> slow_in_a_loop(jnp.dot, jnp.ones(3), jnp.ones(3))
+        False
+    """
+    if jax.default_backend() != "cpu":
+        return False
+    return bool(_slow_operations(jax.make_jaxpr(function)(*args)))
+
+
+def _slow_operations(jaxpr: jex_core.ClosedJaxpr) -> list[str]:
+    return sorted(_SLOW_IN_A_CPU_LOOP & set(_primitives(jaxpr.jaxpr)))
 
 
 def _primitives(jaxpr: jex_core.Jaxpr) -> Iterator[str]:

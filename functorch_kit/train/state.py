@@ -11,6 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from functorch_kit import program
+from functorch_kit.train.average import empty_average
+from functorch_kit.train.guard import new_guard, new_loss_scale
+from functorch_kit.train.options import Options
+from functorch_kit.train.trainable import join, split
 from functorch_kit.types import HParams, Key, ModelState, Params, PyTree, Spec
 
 
@@ -25,6 +29,9 @@ class TrainState:
         model_state: what the model carries from step to step; ``()`` if nothing.
         opt_state: the optax optimizer's state.
         key: the run's PRNG key; step n draws from ``fold_in(key, n)``.
+        ema: the parameters' average, see ``Options.ema``; ``()`` without one, as the next two.
+        loss_scale: dynamic loss scaling, in precisions that need it.
+        guard: what ``Options.nonfinite`` counts.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -39,6 +46,9 @@ class TrainState:
     model_state: ModelState
     opt_state: PyTree
     key: Any
+    ema: Any = ()
+    loss_scale: Any = ()
+    guard: Any = ()
 
     def replace(self, **changes: Any) -> TrainState:
         """A copy with some fields changed."""
@@ -46,7 +56,13 @@ class TrainState:
 
 
 def init_state(
-    model: Any, optimizer: Any, x_spec: Spec, *, hparams: HParams | None = None, seed: int = 0
+    model: Any,
+    optimizer: Any,
+    x_spec: Spec,
+    *,
+    hparams: HParams | None = None,
+    seed: int = 0,
+    options: Options | None = None,
 ) -> TrainState:
     """The state before the first step, made by one compiled program.
 
@@ -56,6 +72,7 @@ def init_state(
         x_spec: shape and dtype of a batch of inputs.
         hparams: the hyperparameters, by name.
         seed: of parameters and of all randomness in training.
+        options: those of the train step.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -67,7 +84,8 @@ def init_state(
         ((3, 2), 0)
     """
     values, key = as_hparams(hparams), jax.random.key(seed)
-    return compiled_init(make_init(model, optimizer, x_spec), values, key)(values, key)
+    init = make_init(model, optimizer, x_spec, options)
+    return compiled_init(init, values, key)(values, key)
 
 
 def compiled_init(init: Callable[..., TrainState], hparams: HParams, key: Key) -> program.Program:
@@ -94,7 +112,7 @@ def compiled_init(init: Callable[..., TrainState], hparams: HParams, key: Key) -
     )
 
 
-def make_init(model: Any, optimizer: Any, x_spec: Spec):
+def make_init(model: Any, optimizer: Any, x_spec: Spec, options: Options | None = None):
     """The pure function behind ``init_state``: ``(hparams, key) -> TrainState``.
 
     Example:
@@ -105,12 +123,22 @@ def make_init(model: Any, optimizer: Any, x_spec: Spec):
         >>> jax.eval_shape(init, {}, jax.random.key(0)).params["bias"].shape
         (2,)
     """
+    chosen = options or Options()
 
     def init(hparams: HParams, key: Key) -> TrainState:
         init_key, step_key = jax.random.split(key)
-        params, model_state = resolve(model, hparams).init(init_key, x_spec)
-        opt_state = resolve(optimizer, hparams).init(params)
-        return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, step_key)
+        params, model_state = chosen.policy.kept(resolve(model, hparams).init(init_key, x_spec))
+        trainable, _ = split(params, chosen.frozen)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            model_state=model_state,
+            opt_state=resolve(optimizer, hparams).init(trainable),
+            key=step_key,
+            ema=() if chosen.ema is None else empty_average(trainable),
+            loss_scale=() if chosen.policy.loss_scale is None else new_loss_scale(chosen.policy),
+            guard=new_guard() if chosen.guards else (),
+        )
 
     return init
 
@@ -151,3 +179,21 @@ def resolve(value: Any, hparams: HParams) -> Any:
         and parameter.default is parameter.empty
     ]
     return value(hparams) if len(required) == 1 else value
+
+
+def evaluation_params(state: TrainState, options: Options) -> Params:
+    """The parameters that are evaluated, saved as best and used: see ``Options.evaluate``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> state = TrainState(jnp.int32(0), {"w": jnp.ones(2)}, (), (), jax.random.key(0))
+        >>> evaluation_params(state, Options()) is state.params
+        True
+    """
+    if callable(options.evaluate):
+        return options.evaluate(state)
+    if options.evaluate == "params":
+        return state.params
+    # Frozen parameters are their own average.
+    _, fixed = split(state.params, options.frozen)
+    return join(state.ema.params(), fixed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,11 @@ import jax.numpy as jnp
 import optax
 
 from functorch_kit.metrics import Mean
+from functorch_kit.train.gradient import make_gradient
+from functorch_kit.train.guard import adjusted, all_finite, select
+from functorch_kit.train.options import Options
 from functorch_kit.train.state import TrainState, resolve
+from functorch_kit.train.trainable import join, split
 from functorch_kit.types import Batch, HParams, ModelState, Params
 
 Metrics = dict[str, Any]
@@ -18,13 +23,16 @@ TrainStep = Callable[[HParams, TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[HParams, Params, ModelState, Batch], Metrics]
 
 
-def make_train_step(objective: Any, optimizer: Any) -> TrainStep:
+def make_train_step(objective: Any, optimizer: Any, options: Options | None = None) -> TrainStep:
     """One step of gradient descent as a pure function.
 
     Args:
         objective: ``objective(params, model_state, batch, *, key, train) -> Outcome``, or a
             function of the hyperparameters that returns one.
-        optimizer: an optax GradientTransformation, or a function of the hyperparameters.
+        optimizer: an optax GradientTransformation, or a function of the hyperparameters. Those that
+            take them get the mean loss as ``value``, its gradient as ``grad``, and both as
+            functions of the parameters, ``value_fn`` and ``grad_fn``.
+        options: what else a step does; the state must have been made with the same.
 
     Returns:
         ``train_step(hparams, state, batch) -> (state, metrics)``; ``metrics["loss"]`` is the
@@ -45,30 +53,84 @@ def make_train_step(objective: Any, optimizer: Any) -> TrainStep:
         >>> losses[0] > losses[1] > losses[2]
         True
     """
+    chosen = options or Options()
 
     def train_step(hparams: HParams, state: TrainState, batch: Batch):
-        objective_, optimizer_ = resolve(objective, hparams), resolve(optimizer, hparams)
+        gradient = make_gradient(resolve(objective, hparams), chosen)
+        transformation = optax.with_extra_args_support(resolve(optimizer, hparams))
+        trainable, fixed = split(state.params, chosen.frozen)
         key = jax.random.fold_in(state.key, state.step)
+        loss_scale = state.loss_scale.scale if chosen.policy.loss_scale is not None else None
 
-        def loss_sum(params):
-            outcome = objective_(params, state.model_state, batch, key=key, train=True)
-            return outcome.loss_sum, outcome
+        def mean(trainable):
+            sums, outcome = gradient(trainable, fixed, state.model_state, batch, key, loss_scale)
+            # The sum is divided by its weight once, here; a batch of padding alone has gradient
+            # zero (which does not keep an optimizer with momentum or decay from moving).
+            weight = outcome.weight
+            scale = jnp.where(weight > 0, 1 / weight, 0)
+            if loss_scale is not None:
+                scale = scale / loss_scale.astype(scale.dtype)
+            return jax.tree.map(lambda g: g * scale.astype(g.dtype), sums), outcome
 
-        gradients, outcome = jax.grad(loss_sum, has_aux=True)(state.params)
-        # The sum is divided by its weight once, here; a batch of padding alone has gradient zero
-        # (which does not keep an optimizer with momentum or weight decay from moving).
-        scale = jnp.where(outcome.weight > 0, 1 / outcome.weight, 0)
-        gradients = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients)
-        updates, opt_state = optimizer_.update(gradients, state.opt_state, state.params)
-        state = state.replace(
+        gradients, outcome = mean(trainable)
+        loss = Mean(outcome.loss_sum, outcome.weight)
+        updates, opt_state = transformation.update(
+            gradients,
+            state.opt_state,
+            trainable,
+            value=loss.compute(),
+            grad=gradients,
+            value_fn=lambda params: _mean_loss(mean(params)[1]),
+            grad_fn=lambda params, *_: mean(params)[0],
+        )
+        trainable = optax.apply_updates(trainable, updates)
+        new = state.replace(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=join(trainable, fixed),
             model_state=outcome.model_state,
             opt_state=opt_state,
         )
-        return state, {"loss": Mean(outcome.loss_sum, outcome.weight), **outcome.metrics}
+        if chosen.ema is not None:
+            decay = chosen.ema(hparams) if callable(chosen.ema) else chosen.ema
+            new = new.replace(ema=state.ema.updated(trainable, decay))
+        metrics = {"loss": loss, **outcome.metrics}
+        if chosen.gradient_norm:
+            norm = optax.global_norm(gradients)
+            metrics["gradient_norm"] = Mean(norm, jnp.ones_like(norm))
+        if chosen.guards:
+            new, refused = _guarded(chosen, state, new, gradients, outcome.loss_sum)
+            metrics["refused"] = Mean(refused, jnp.ones_like(refused))
+        return new, metrics
 
     return train_step
+
+
+def _mean_loss(outcome: Any) -> Any:
+    return outcome.loss_sum / outcome.weight
+
+
+def _guarded(
+    options: Options, state: TrainState, new: TrainState, gradients: Any, loss_sum: Any
+) -> tuple[TrainState, Any]:
+    """The new state, or the old one where something is not finite; and whether it was refused."""
+    policy, guard, loss_scale = options.policy, state.guard, state.loss_scale
+    fits, loss_is_finite = all_finite(gradients), jnp.isfinite(loss_sum)
+    finite = fits & loss_is_finite & all_finite((new.params, new.model_state, new.opt_state))
+    overflows = jnp.zeros((), bool)
+    if policy.loss_scale is not None:
+        # Too large only because they were scaled, as long as there is something to scale down.
+        overflows = loss_is_finite & ~fits & (loss_scale.scale > 1)
+        loss_scale = adjusted(loss_scale, policy, ~overflows)
+    skipped = guard.skipped + (~finite).astype(jnp.int32)
+    new = new.replace(loss_scale=loss_scale)
+    after = select(finite, new, state.replace(step=new.step, loss_scale=loss_scale))
+    if options.nonfinite in ("raise", "rollback"):
+        failed = guard.failed | ~(finite | overflows)
+        after, skipped = select(failed, (state, guard.skipped), (after, skipped))
+        finite &= ~failed
+        guard = dataclasses.replace(guard, failed=failed)
+    after = after.replace(guard=dataclasses.replace(guard, skipped=skipped))
+    return after, (~finite).astype(jnp.float32)
 
 
 def make_eval_step(objective: Any) -> EvalStep:

@@ -37,9 +37,11 @@ def test_the_output_has_the_declared_shape_and_the_dtype_of_the_input(case: Case
 
 
 @each_layer
-def test_parameters_and_state_take_the_dtype_of_the_input(case: Case):
-    leaves = jax.tree.leaves(case.specs(jnp.bfloat16))
-    assert all(leaf.dtype == jnp.bfloat16 for leaf in leaves)
+def test_parameters_take_the_dtype_of_the_input_and_statistics_at_least_32_bits(case: Case):
+    params, state = case.specs(jnp.bfloat16)
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(params))
+    # Running statistics are sums of many small changes, which 8 bits would lose.
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state))
 
 
 @each_layer

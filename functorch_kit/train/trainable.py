@@ -1,0 +1,79 @@
+"""Parameters in two: what is trained, and what is frozen."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import jax
+
+from functorch_kit.train.options import OptionsError
+from functorch_kit.types import Params, path_matches, path_name
+
+
+def split(params: Params, frozen: Sequence[str]) -> tuple[Params, Params]:
+    """``(trainable, fixed)``: two trees of the same nodes, with None for the other's leaves.
+
+    Args:
+        params: the parameters.
+        frozen: path patterns; none of them leaves the parameters as they are.
+
+    Raises:
+        OptionsError: a pattern that names no parameter, or patterns that name all of them.
+
+    Example:
+        >>> split({"body": {"kernel": 1}, "head": 2}, ["body"])
+        ({'body': {'kernel': None}, 'head': 2}, {'body': {'kernel': 1}, 'head': None})
+    """
+    if not frozen:
+        return params, None
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    check_patterns("frozen", frozen, names)
+    if all(any(path_matches(pattern, name) for pattern in frozen) for name in names):
+        raise OptionsError("frozen names every parameter: nothing is left to train")
+
+    def part(wanted: bool) -> Params:
+        def pick(path, leaf):
+            is_frozen = any(path_matches(pattern, path_name(path)) for pattern in frozen)
+            return leaf if is_frozen == wanted else None
+
+        return jax.tree_util.tree_map_with_path(pick, params)
+
+    return part(False), part(True)
+
+
+def join(trainable: Params, fixed: Params) -> Params:
+    """The parameters whose two parts ``split`` gave.
+
+    Example:
+        >>> join(*split({"body": 1, "head": 2}, ["body"]))
+        {'body': 1, 'head': 2}
+    """
+    if fixed is None:
+        return trainable
+    return jax.tree.map(
+        lambda left, right: right if left is None else left,
+        trainable,
+        fixed,
+        is_leaf=lambda leaf: leaf is None,
+    )
+
+
+def check_patterns(option: str, patterns: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a pattern that names nothing, with the nearest name.
+
+    Example:
+        >>> try:
+        ...     check_patterns("frozen", ["haed"], ["head/kernel"])
+        ... except OptionsError as error:
+        ...     print(error)
+        frozen: 'haed' names nothing, did you mean 'head'?
+    """
+    # A pattern may name what is above a leaf as well.
+    above = {"/".join(name.split("/")[: i + 1]) for name in names for i in range(name.count("/"))}
+    known = sorted({*names, *above})
+    for pattern in patterns:
+        if not any(path_matches(pattern, name) for name in known):
+            near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.0)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise OptionsError(f"{option}: {pattern!r} names nothing{hint}")
