@@ -3,7 +3,8 @@
 A script calls ``run(task, schema, config_name)``. Its overrides are checked one by one before Hydra
 composes them, and the composed configuration is checked against the schema again; both take well
 under a second, because JAX is not imported before ``task`` runs. What a user got wrong ends in one
-line on standard error and exit code 2; an unforeseen exception keeps its traceback.
+line on standard error and exit code 2 (3 where training itself failed); an unforeseen exception
+keeps its traceback.
 """
 
 import os
@@ -133,4 +134,4 @@ def _sentence(error: Exception, schema: type) -> str:
 
 def _refuse(error: UserError) -> NoReturn:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(error.exit_code)

@@ -4,7 +4,8 @@
 class UserError(Exception):
     """Something the user gave cannot be used; the message is one line that names it and the remedy.
 
-    Scripts print the message and exit with code 2; library code lets it through like any exception.
+    Scripts print the message and exit with ``exit_code``: 2, or what a subclass says. Library code
+    lets it through like any exception.
     Each room derives its own type, together with the built-in that fits (``ValueError``,
     ``TypeError`` …), so that ``except ValueError`` goes on working.
 
@@ -16,3 +17,5 @@ class UserError(Exception):
         ...     print(error)
         train.batch_size is 0: give a number from 1 up
     """
+
+    exit_code = 2

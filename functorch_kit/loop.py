@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from functorch_kit import program, report, train
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
+from functorch_kit.programs import Programs, compile_programs
 from functorch_kit.record import Record, Row
 from functorch_kit.run import Interrupted, RunFolder, interruptible
-from functorch_kit.types import ModelState, Params
+from functorch_kit.types import HParams, Model, ModelState, Params
+
+Hook = Callable[["Progress"], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +49,37 @@ class FitResult:
     run_dir: Path | None
 
 
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a run stands when its hooks are called: after an evaluation or a checkpoint.
+
+    Attributes:
+        step: steps taken.
+        state: the TrainState; its buffers are gone after the next step, so copy what you keep.
+        history: the rows so far.
+        run_dir: the run's folder, if it has one.
+    """
+
+    step: int
+    state: train.TrainState
+    history: Sequence[Row]
+    run_dir: Path | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What `fit` was asked for, without the functions that are compiled."""
+
+    steps: int
+    eval_every: int
+    checkpoint_every: int
+    log_every: int
+    best: tuple[str, str]
+    stop: Callable[[list[Row]], bool] | None
+    hooks: tuple[Hook, ...]
+    max_seconds: float | None
+
+
 def fit(
     model: Any,
     objective: Any,
@@ -53,32 +89,38 @@ def fit(
     steps: int,
     hparams: Mapping[str, float] | None = None,
     seed: int = 0,
+    options: train.Options | None = None,
     run_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     eval_every: int | None = None,
     checkpoint_every: int | None = None,
-    log_every: int = 10,
+    log_every: int = 1,
     form: str = "auto",
     best: tuple[str, str] = ("loss", "min"),
-    stop: Callable[[Sequence[Row]], bool] | None = None,
+    stop: Callable[[list[Row]], bool] | None = None,
+    hooks: Sequence[Hook] = (),
+    max_seconds: float | None = None,
+    max_rollbacks: int = 3,
     quiet: bool = False,
     config: Mapping[str, Any] | None = None,
     page: Callable[[FitResult], Mapping[str, Any]] | None = None,
 ) -> FitResult:
-    """Train a model, keeping the best parameters by validation.
+    """Train a model, evaluate it on the way, keep the best parameters, leave a report.
 
-    Everything is compiled before the first batch is made. Where evaluations, checkpoints and
-    dispatches fall does not change a bit of the result and compiles nothing again.
+    The same configuration gives the same bits wherever the run pauses, evaluates, saves, is stopped
+    or goes on, because data and randomness are functions of the step.
 
     Args:
         model: a Model, or a function of the hyperparameters that returns one.
-        objective: such as ``train.classification(model)``, or a function of the hyperparameters.
+        objective: see ``train.classification``; or a function of the hyperparameters.
         optimizer: an optax GradientTransformation, or a function of the hyperparameters.
-        data: training stream, validation and test parts; see ``functorch_kit.data``.
-        steps: the step at which the run ends.
-        hparams: hyperparameters by name; new values do not compile again.
-        seed: of parameters and randomness (the order of the data has its own).
+        data: training, validation and test parts; see ``functorch_kit.data``.
+        steps: number of steps in all, resumed ones included.
+        hparams: name -> number; arguments of the compiled program, so that a new value needs no
+            compilation.
+        seed: of parameters and of randomness in training (the data's order has its own).
+        options: accumulation, precision, average, what happens to a NaN …; see ``train.Options``.
         run_dir: where to write records, checkpoints and the report; nothing is written if None.
         resume: go on from the newest checkpoint in ``run_dir``.
         overwrite: replace a run in ``run_dir``.
@@ -89,6 +131,9 @@ def fit(
         form: ``"auto"``, ``"chunk"`` or ``"single"``; see ``train.choose_form``.
         best: metric of the validation rows and ``"min"`` or ``"max"``.
         stop: a function of the validation rows so far that says when to stop early.
+        hooks: functions of a ``Progress``, called after each evaluation and checkpoint.
+        max_seconds: wall-clock time after which the run saves and ends, resumed parts included.
+        max_rollbacks: how often ``options.nonfinite="rollback"`` may go back.
         quiet: print nothing.
         config: plain settings to keep beside the results.
         page: a function of the result that returns further material for ``report.write_page``.
@@ -98,6 +143,8 @@ def fit(
 
     Raises:
         UserError: settings or folders that cannot be used.
+        NonFinite: a step gave a NaN or an infinity, and the options do not go on from there. The
+            newest checkpoint is older than that step; ``failure.json`` says which step it was.
         Interrupted: SIGINT or SIGTERM came, and what was under way is written; the step reached,
             if there is one, was saved.
 
@@ -111,116 +158,204 @@ def fit(
         >>> result.summary["test_accuracy"] > 0.9
         True
     """
+    _check_kinds(model, objective, optimizer, data)
+    options = options or train.Options()
     epoch: int = data.train.steps_per_epoch
     eval_every = epoch if eval_every is None else eval_every
-    checkpoint_every = eval_every if checkpoint_every is None else checkpoint_every
-    counts = {"steps": steps, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
-    _check({**counts, "log_every": log_every}, best)
-    if resume and run_dir is None:
-        raise UserError("resume needs a run_dir: there is no folder to go on from")
+    plan = _Plan(
+        steps=steps,
+        eval_every=eval_every,
+        checkpoint_every=eval_every if checkpoint_every is None else checkpoint_every,
+        log_every=log_every,
+        best=best,
+        stop=stop,
+        hooks=tuple(hooks),
+        max_seconds=max_seconds,
+    )
+    _check(plan)
+    for needed, wanted in {"resume": resume, "rollback": options.nonfinite == "rollback"}.items():
+        if wanted and run_dir is None:
+            raise UserError(f"{needed} needs a run_dir: there is no folder to go on from")
     run = RunFolder(run_dir, resume=resume, overwrite=overwrite) if run_dir else None
-    latest = run.first if run else 0
+    first = run.first if run else 0
     program.use_cache()
 
     with ExitStack() as stack:
-        console = stack.enter_context(report.RunConsole(data.name, steps, quiet, first_step=latest))
-        values, key = train.as_hparams(hparams), jax.random.key(seed)
-        init = train.make_init(model, optimizer, data.train.spec["x"])
-        # Jitted and inlined, the step is traced once, for the choice of the form and the program.
-        step_function = jax.jit(train.make_train_step(objective, optimizer), inline=True)
-        with program.tracing("init", ("hparams", "key"), (values, key)):
-            like = jax.eval_shape(init, values, key)
-        with console.compiling("train_step"):
-            chosen = train.choose_form(step_function, values, like, data.train.spec, form)
-            stepper = train.Stepper(step_function, data.train, values, like, chosen)
-        console.program(stepper.program.report)
-        evaluate = None
-        if held_out := data.validation or data.test:
-            variables = (like.params, like.model_state)
-            with console.compiling("eval_step"):
-                evaluate = train.Evaluator(objective, held_out, values, *variables)
-            console.program(evaluate.program.report)
-            if data.validation and best[0] not in evaluate.scalars:
-                names = " or ".join(evaluate.scalars)
-                raise UserError(f"best is {best}: validation measures no {best[0]!r}: give {names}")
-
+        console = stack.enter_context(report.RunConsole(data.name, steps, quiet, first_step=first))
+        values, key = train.as_hparams(hparams, options.policy.params), jax.random.key(seed)
+        settings: dict[str, Any] = {"options": options, "form": form, "best": best[0]}
+        programs = compile_programs(
+            model, objective, optimizer, data, values, key, console=console, **settings
+        )
         if run:
             run.begin(config)
-        record = Record(run, console, best, log_every, latest)
-        stack.callback(record.close)
+            stack.callback(run.close)
         requests = stack.enter_context(interruptible())
-        if latest:
-            state = record.restore(like)
-        else:
-            with console.compiling("init"):
-                first = train.compiled_init(init, values, key)
-            state = first(values, key)
-        step, status, pauses = latest, "finished", (eval_every, checkpoint_every)
-        if stop and record.validations and stop(record.validations):
-            status, steps = "stopped early", latest
-        if latest >= steps:
-            console.line(f"the run is finished at step {latest}: nothing is left to train")
-
-        for step, state in train.advance(  # noqa: B020 (where the last step leaves them)
-            stepper, values, state, latest, steps, every=pauses, log=record.train, requests=requests
-        ):
-            improved = stopped = False
-            if evaluate and data.validation and (step == steps or step % eval_every == 0):
-                metrics = evaluate(data.validation, values, state.params, state.model_state)
-                improved = record.validation(step, metrics, state)
-                stopped = stop is not None and stop(record.validations)
-            if improved or stopped or requests or step == steps or step % checkpoint_every == 0:
-                record.save(step, state, best=improved)
-            if stopped:
-                status = "stopped early"
-            if stopped or requests:
+        rollbacks = 0
+        while True:
+            record = stack.enter_context(Record(run, console, best, log_every, first))
+            try:
+                state, step, status = _train(plan, programs, record, data, values, requests)
                 break
-        # Asked here and not in the loop, which a request before the first step never enters.
-        if requests and status == "finished":
-            status = "interrupted"
+            except train.NonFinite as failure:
+                record.close()
+                if options.nonfinite != "rollback" or rollbacks == max_rollbacks:
+                    raise _failed(failure, run, record, programs) from None
+                assert run is not None
+                first = run.store.latest() or 0
+                # Row first + offset is the next to be read: that after the batch that failed.
+                programs.stepper.offset += failure.step - first
+                rollbacks += 1
+                requests.remove(failure)
+                console.line(f"{failure}: back to step {first}, without the data up to there")
 
-        params, model_state = record.best_of(state)
+        params, model_state = record.best_of(programs.evaluation_params(state), state.model_state)
         test = {}
-        if evaluate and data.test and status != "interrupted":
-            test = evaluate(data.test, values, params, model_state)
-        sizes = [leaf.size for leaf in jax.tree.leaves(like.params)]
-        summary = {
-            **record.summary(status, step, test),
-            "parameters": sum(sizes),
-            "form": chosen.name,
-        }
-        programs = _programs(stepper, evaluate)
-        path = run.path if run else None
-        result = FitResult(state, params, model_state, record.rows, summary, test, programs, path)
+        if programs.evaluator and data.test and status != "interrupted":
+            test = programs.evaluator(data.test, values, params, model_state)
+        summary = record.summary(status, step, test) | _facts(programs, state, rollbacks)
+        rows, path = record.rows, run.path if run else None
+        result = FitResult(
+            state, params, model_state, rows, summary, test, programs.to_dict(), path
+        )
         if run:
-            _write(run, record, result, data.class_names, page)
-        if requests:  # also one that came while the last files were written: the caller must hear
-            raise Interrupted(requests[0], step)
+            record.close()
+            _write(run, result, data.class_names, page)
+        # Also one that came while the last files were written: the caller must hear of it.
+        if signals := [each for each in requests if isinstance(each, int)]:
+            raise Interrupted(signals[0], step)
         return result
 
 
-def _check(counts: Mapping[str, int], best: tuple[str, str]) -> None:
-    for name, count in counts.items():
-        if count < 1:
+def _train(
+    plan: _Plan,
+    programs: Programs,
+    record: Record,
+    data: Data,
+    values: HParams,
+    requests: list[Any],
+) -> tuple[train.TrainState, int, str]:
+    """Steps, pauses and what is done in them; the state, its step and how it came to an end."""
+    stepper, evaluate, step = programs.stepper, programs.evaluator, record.first
+    if step:
+        state = record.restore(programs.like, programs.evaluation_params)
+        stepper.offset = record.data_offset
+    else:
+        state = programs.first_state()
+    steps = plan.steps
+    if plan.stop and record.validations and plan.stop(record.validations):
+        return state, step, "stopped early"
+    if step >= steps:
+        record.console.line(f"the run is finished at step {step}: nothing is left to train")
+
+    def log(start: int, metrics: Mapping[str, np.ndarray]) -> None:
+        if any(isinstance(each, train.NonFinite) for each in requests):
+            return  # dispatched before it was known
+        rows = dict(metrics)
+        failed = rows.pop("failed", np.zeros(0)) > 0
+        if failed.any():
+            count = int(failed.argmax()) + 1
+            rows = {name: value[:count] for name, value in rows.items()}
+            requests.append(_failure(start + count, rows))
+        record.train(start, rows)
+        if plan.max_seconds is not None and record.seconds >= plan.max_seconds:
+            requests.append("out of time")
+
+    every = (plan.eval_every, plan.checkpoint_every)
+    for step, state in train.advance(  # noqa: B020 (where the last step leaves them)
+        stepper, values, state, step, steps, every=every, log=log, requests=requests
+    ):
+        for each in requests:
+            if isinstance(each, train.NonFinite):
+                each.state = state
+                raise each
+        improved = stopped = False
+        if evaluate and data.validation and (step == steps or step % plan.eval_every == 0):
+            params = programs.evaluation_params(state)
+            metrics = evaluate(data.validation, values, params, state.model_state)
+            improved = record.validation(step, metrics, params, state.model_state)
+            stopped = plan.stop is not None and plan.stop(record.validations)
+        saves = improved or stopped or requests or step == steps
+        if saves or step % plan.checkpoint_every == 0:
+            record.data_offset = stepper.offset
+            record.save(step, state, best=improved)
+        for hook in plan.hooks:
+            hook(Progress(step, state, tuple(record.rows), record.path))
+        if stopped:
+            return state, step, "stopped early"
+        if requests:
+            break
+    # Asked here and not in the loop, which a request before the first step never enters.
+    if not requests:
+        return state, step, "finished"
+    return state, step, "out of time" if requests[0] == "out of time" else "interrupted"
+
+
+def _failure(step: int, metrics: Mapping[str, np.ndarray]) -> train.NonFinite:
+    loss = float(metrics["loss"][-1])
+    what = "an update is not finite" if np.isfinite(loss) else f"the loss is {loss:g}"
+    return train.NonFinite(step, f"step {step}: {what}")
+
+
+def _failed(
+    failure: train.NonFinite,
+    run: RunFolder | None,
+    record: Record,
+    programs: Programs,
+) -> train.NonFinite:
+    """The failure, with what is known of it in the message and in the run's folder."""
+    step, offset = failure.step, programs.stepper.offset
+    remedy = "options nonfinite='skip' and 'rollback' go on without such a step"
+    if run:
+        remedy = f"replay {str(run.path)!r} to see where; {remedy}"
+    told = train.NonFinite(step, f"{failure}: {remedy}")
+    told.state = failure.state
+    if run:
+        checkpoint = run.store.latest()
+        facts = {"step": step, "checkpoint": checkpoint, "data_offset": offset, "error": str(told)}
+        run.write("failure", facts)
+        run.write("summary", record.summary("diverged", step - 1, {}))
+    return told
+
+
+def _check_kinds(model: Any, objective: Any, optimizer: Any, data: Any) -> None:
+    """Arguments that would fail deep inside, in words that nobody could trace back."""
+    if getattr(jax.config, "jax_disable_jit", False):
+        raise UserError("fit runs compiled programs: call it outside jax.disable_jit()")
+    if not isinstance(data, Data):
+        kind = type(data).__name__
+        raise UserError(f"data is a {kind}: give fk.data.arrays(x, y, batch_size=…) or the like")
+    for name, value in {"model": model, "objective": objective, "optimizer": optimizer}.items():
+        if not callable(value) and not isinstance(
+            value, Model | optax.GradientTransformation | optax.GradientTransformationExtraArgs
+        ):
+            kind = type(value).__name__
+            raise UserError(f"{name} is a {kind}: give one, or a function of the hyperparameters")
+    if inspect.isfunction(optimizer) and optimizer.__module__.startswith("optax"):
+        name = optimizer.__name__
+        raise UserError(f"optimizer is the function optax.{name}: give optax.{name}(1e-3), say")
+
+
+def _check(plan: _Plan) -> None:
+    for name in ("steps", "eval_every", "checkpoint_every", "log_every"):
+        count = getattr(plan, name)
+        if not isinstance(count, int | np.integer) or count < 1:
             raise UserError(f"{name} is {count}: give a whole number from 1 up")
-    if best[1] not in ("min", "max"):
-        raise UserError(f"best is {best}: its second part must be 'min' or 'max'")
+    if plan.best[1] not in ("min", "max"):
+        raise UserError(f"best is {plan.best}: its second part must be 'min' or 'max'")
+    if plan.max_seconds is not None and plan.max_seconds <= 0:
+        raise UserError(f"max_seconds is {plan.max_seconds}: give a number above 0")
 
 
-def _programs(stepper: train.Stepper, evaluate: train.Evaluator | None) -> dict[str, Any]:
-    programs = [stepper.program] + ([evaluate.program] if evaluate else [])
-    return {
-        "form": stepper.form.name,
-        "form_reason": stepper.form.reason,
-        "steps_per_dispatch": stepper.most_steps,
-        "input_wait_seconds": stepper.input_wait_seconds,
-        "compute_seconds": stepper.compute_seconds,
-        "programs": {each.name: each.report.to_dict() for each in programs},
-    }
+def _facts(programs: Programs, state: train.TrainState, rollbacks: int) -> dict[str, Any]:
+    sizes = [leaf.size for leaf in jax.tree.leaves(programs.like.params)]
+    facts = {"parameters": sum(sizes), "form": programs.stepper.form.name}
+    if state.guard != ():
+        facts |= {"refused_steps": int(state.guard.skipped), "rollbacks": rollbacks}
+    return facts
 
 
-def _write(run: RunFolder, record: Record, result: FitResult, class_names, page) -> None:
-    record.close()
+def _write(run: RunFolder, result: FitResult, class_names, page) -> None:
     run.write("summary", result.summary)
     run.write("program", result.programs)
     material: dict[str, Any] = {"class_names": class_names}

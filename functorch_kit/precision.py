@@ -68,7 +68,7 @@ class Policy:
         Raises:
             PrecisionError: float64 without JAX's 64-bit mode.
         """
-        if jnp.dtype(self.params).itemsize == 8 and not jax.config.jax_enable_x64:
+        if jnp.dtype(self.params).itemsize == 8 and jnp.result_type(float) != jnp.float64:
             raise PrecisionError("precision is float64: set JAX_ENABLE_X64=1 as well")
         return jax.tree.map(lambda leaf: _float_to(leaf, self.params), tree)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -38,11 +39,13 @@ class Record:
         first: the step of the checkpoint that the run goes on from, 0 for a new run.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax.numpy as jnp
         >>> record = Record(None, report.RunConsole("example", 10, quiet=True), ("loss", "min"), 1)
-        >>> state = TrainState(jnp.int32(5), {"w": jnp.ones(1)}, (), (), jax.random.key(0))
-        >>> record.validation(5, {"loss": 0.3}, state), record.validation(6, {"loss": 0.4}, state)
-        (True, False)
+        >>> params = {"w": jnp.ones(1)}
+        >>> record.validation(5, {"loss": 0.3}, params, ())
+        True
+        >>> record.validation(6, {"loss": 0.4}, params, ())
+        False
         >>> record.best_step
         5
     """
@@ -63,6 +66,7 @@ class Record:
         self._best_value = float("nan")
         self._criterion = best
         self._metric, self._sign = best[0], 1.0 if best[1] == "min" else -1.0
+        self.data_offset = 0
         self._log_every = log_every
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._writers: list[Any] = []
@@ -74,6 +78,17 @@ class Record:
             self._writers = [log, board]
             if self.first:
                 self.rows = report.read_metrics(metrics)
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path | None:
+        """The run's folder, if it has one."""
+        return self.run.path if self.run else None
 
     @property
     def seconds(self) -> float:
@@ -94,7 +109,9 @@ class Record:
         last = {name: value[-1] for name, value in metrics.items() if value.ndim == 1}
         self.console.update(start + count, last)
 
-    def validation(self, step: int, metrics: Mapping[str, Any], state: TrainState) -> bool:
+    def validation(
+        self, step: int, metrics: Mapping[str, Any], params: Params, model_state: ModelState
+    ) -> bool:
         """Log an evaluation; whether it is the best so far, whose parameters are then kept."""
         row = self._write(step, "validation", {k: v for k, v in metrics.items() if np.ndim(v) == 0})
         value = self._sign * row[self._metric]
@@ -103,7 +120,7 @@ class Record:
         )
         if improved:
             self.best_step, self._best_value = step, value
-            self._best = _copy((state.params, state.model_state))
+            self._best = _copy((params, model_state))
         self.console.evaluation({**row, "best": improved})
         return improved
 
@@ -118,11 +135,18 @@ class Record:
             "best_step": self.best_step,
             "best_value": strict(self._best_value),
             "seconds": self.seconds,
+            "data_offset": self.data_offset,
         }
         self.run.store.save(step, state, meta=meta, best=best)
 
-    def restore(self, like: Spec) -> TrainState:
+    def restore(
+        self, like: Spec, evaluated: Callable[[TrainState], Params] = lambda state: state.params
+    ) -> TrainState:
         """The newest checkpoint, and with it the best one.
+
+        Args:
+            like: shapes and dtypes of the state.
+            evaluated: the parameters of a state that are evaluated.
 
         Raises:
             UserError: the best step was chosen by another metric, or the other way round.
@@ -135,16 +159,16 @@ class Record:
                 f"the run has chosen its best step by {tuple(meta['best'])}, which cannot be"
                 f" compared with {tuple(self._criterion)}: resume it with the former"
             )
-        self._seconds_before = meta["seconds"]
+        self._seconds_before, self.data_offset = meta["seconds"], meta["data_offset"]
         self.best_step, self._best_value = meta["best_step"], float(meta["best_value"])
         if self.best_step is not None and (marked := store.best()) is not None:
             best = state if marked == self.first else store.restore(marked, like)[0]
-            self._best = _copy((best.params, best.model_state))
+            self._best = _copy((evaluated(best), best.model_state))
         return state
 
-    def best_of(self, state: TrainState) -> tuple[Params, ModelState]:
-        """Parameters and model state of the best step; of ``state`` where nothing was validated."""
-        return self._best or (state.params, state.model_state)
+    def best_of(self, params: Params, model_state: ModelState) -> tuple[Params, ModelState]:
+        """Parameters and model state of the best step; those given where nothing was validated."""
+        return self._best or (params, model_state)
 
     def summary(self, status: str, step: int, test: Mapping[str, Any]) -> dict[str, Any]:
         """What ``summary.json`` says: how the run ended, and the metrics of its best step."""

@@ -19,6 +19,7 @@ from functorch_kit.report.records import strict
 _FILES = (
     "config.yaml",
     "environment.json",
+    "failure.json",
     "metrics.jsonl",
     "program.json",
     "report.html",
@@ -36,11 +37,12 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         signal: the number of the signal that asked.
-        step: the step at which the run stands.
+        step: the step at which the run stands; None if it was asked twice, and stopped at once.
     """
 
-    def __init__(self, signal_number: int, step: int):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}")
+    def __init__(self, signal_number: int, step: int | None = None):
+        where = "at once" if step is None else f"at step {step}"
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} {where}")
         self.signal = signal_number
         self.step = step
 
@@ -131,6 +133,10 @@ class RunFolder:
                 " choose another run_dir"
             ) from error
 
+    def close(self) -> None:
+        """Wait for a save under way."""
+        self.store.close()
+
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write ``<name>.json``: whoever reads it sees the old file or the new one, whole."""
         path = self.path / f"{name}.json"
@@ -183,23 +189,24 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
+def interruptible() -> Iterator[list[Any]]:
     """Turn SIGINT and SIGTERM into a request to stop after a whole step.
 
     Yields:
-        A list that is empty until a signal comes, then holds its number. A second signal stops at
-        once. Outside the main thread, where Python allows no handlers, nothing is changed.
+        A list that is empty until a signal comes, then holds its number; others may put their own
+        reasons to stop into it. A second signal stops at once. Outside the main thread, where
+        Python allows no handlers, nothing is changed.
 
     Example:
         >>> with interruptible() as requests:
         ...     requests
         []
     """
-    requests: list[int] = []
+    requests: list[Any] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if requests:
-            raise KeyboardInterrupt
+        if any(isinstance(each, int) for each in requests):
+            raise Interrupted(number)
         requests.append(number)
 
     if threading.current_thread() is not threading.main_thread():

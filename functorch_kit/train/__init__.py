@@ -3,6 +3,7 @@
 from functorch_kit.train.dispatch import advance
 from functorch_kit.train.evaluate import Evaluator, predict
 from functorch_kit.train.form import Form, choose_form
+from functorch_kit.train.guard import NonFinite
 from functorch_kit.train.objective import classification, language_model, regression
 from functorch_kit.train.options import Options, OptionsError
 from functorch_kit.train.state import (
@@ -22,6 +23,7 @@ __all__ = [
     "EvalStep",
     "Evaluator",
     "Form",
+    "NonFinite",
     "Options",
     "OptionsError",
     "Stepper",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functorch_kit import program
+from functorch_kit.train.options import Options
 from functorch_kit.train.step import make_eval_step
 from functorch_kit.types import HParams, Model, ModelState, Params, Spec, spec_of
 
@@ -28,6 +29,7 @@ class Evaluator:
         hparams: hyperparameters, arrays or specs.
         params: parameters, arrays or specs.
         model_state: the model's state, arrays or specs.
+        options: of the train step; of these, the precision.
 
     Example:
         >>> import numpy as np
@@ -40,10 +42,17 @@ class Evaluator:
     """
 
     def __init__(
-        self, objective: Any, pipeline: Any, hparams: HParams, params: Spec, model_state: Spec
+        self,
+        objective: Any,
+        pipeline: Any,
+        hparams: HParams,
+        params: Spec,
+        model_state: Spec,
+        options: Options | None = None,
     ):
         specs = [spec_of(hparams), spec_of(params), spec_of(model_state), pipeline.spec]
-        self.program = program.compile(make_eval_step(objective), *specs, name="eval_step")
+        step = make_eval_step(objective, options)
+        self.program = program.compile(step, *specs, name="eval_step")
         self._batches: dict[int, tuple[Any, list[Any]]] = {}
 
     def __call__(

@@ -8,8 +8,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from functorch_kit.errors import UserError
 from functorch_kit.precision import Policy
 from functorch_kit.types import PyTree
+
+
+class NonFinite(UserError, ArithmeticError):
+    """A step gave a NaN or an infinity; the message says which step, where, and what to do.
+
+    Attributes:
+        step: number of the step, from 1 up.
+        state: where updates are guarded, the TrainState before that step.
+
+    Example:
+        >>> str(NonFinite(7, "step 7: the loss is not finite"))
+        'step 7: the loss is not finite'
+    """
+
+    exit_code = 3
+
+    def __init__(self, step: int, message: str):
+        super().__init__(message)
+        self.step = step
+        self.state: Any = None
 
 
 @jax.tree_util.register_dataclass

@@ -83,7 +83,8 @@ def init_state(
         >>> state.params["kernel"].shape, int(state.step)
         ((3, 2), 0)
     """
-    values, key = as_hparams(hparams), jax.random.key(seed)
+    policy = (options or Options()).policy
+    values, key = as_hparams(hparams, policy.params), jax.random.key(seed)
     init = make_init(model, optimizer, x_spec, options)
     return compiled_init(init, values, key)(values, key)
 
@@ -143,16 +144,18 @@ def make_init(model: Any, optimizer: Any, x_spec: Spec, options: Options | None 
     return init
 
 
-def as_hparams(hparams: Mapping[str, Any] | None) -> HParams:
+def as_hparams(hparams: Mapping[str, Any] | None, dtype: Any = None) -> HParams:
     """Hyperparameters as strong scalar arrays, so that a new value is not a new program.
 
-    They are floats of JAX's default width: float32, or float64 where 64 bits are enabled.
+    Args:
+        hparams: numbers by name.
+        dtype: of all of them; if None, JAX's default: float32, or float64 where 64 bits are on.
 
     Example:
         >>> as_hparams({"learning_rate": 1})
         {'learning_rate': Array(1., dtype=float32)}
     """
-    dtype = jax.dtypes.canonicalize_dtype(float)
+    dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
     return {name: jnp.asarray(value, dtype) for name, value in (hparams or {}).items()}
 
 

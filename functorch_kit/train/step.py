@@ -98,8 +98,8 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
             norm = optax.global_norm(gradients)
             metrics["gradient_norm"] = Mean(norm, jnp.ones_like(norm))
         if chosen.guards:
-            new, refused = _guarded(chosen, state, new, gradients, outcome.loss_sum)
-            metrics["refused"] = Mean(refused, jnp.ones_like(refused))
+            new, signs = _guarded(chosen, state, new, gradients, outcome.loss_sum)
+            metrics |= {name: Mean(sign, jnp.ones_like(sign)) for name, sign in signs.items()}
         return new, metrics
 
     return train_step
@@ -111,8 +111,8 @@ def _mean_loss(outcome: Any) -> Any:
 
 def _guarded(
     options: Options, state: TrainState, new: TrainState, gradients: Any, loss_sum: Any
-) -> tuple[TrainState, Any]:
-    """The new state, or the old one where something is not finite; and whether it was refused."""
+) -> tuple[TrainState, Metrics]:
+    """The new state, or the old one where something is not finite; and signs of what happened."""
     policy, guard, loss_scale = options.policy, state.guard, state.loss_scale
     fits, loss_is_finite = all_finite(gradients), jnp.isfinite(loss_sum)
     finite = fits & loss_is_finite & all_finite((new.params, new.model_state, new.opt_state))
@@ -124,20 +124,25 @@ def _guarded(
     skipped = guard.skipped + (~finite).astype(jnp.int32)
     new = new.replace(loss_scale=loss_scale)
     after = select(finite, new, state.replace(step=new.step, loss_scale=loss_scale))
+    failed = ~(finite | overflows)
     if options.nonfinite in ("raise", "rollback"):
-        failed = guard.failed | ~(finite | overflows)
+        # From here on nothing changes: the state stays as it was before the step that failed.
+        failed |= guard.failed
         after, skipped = select(failed, (state, guard.skipped), (after, skipped))
         finite &= ~failed
         guard = dataclasses.replace(guard, failed=failed)
-    after = after.replace(guard=dataclasses.replace(guard, skipped=skipped))
-    return after, (~finite).astype(jnp.float32)
+    signs = {"refused": (~finite).astype(jnp.float32)}
+    if options.nonfinite != "skip":
+        signs["failed"] = failed.astype(jnp.float32)
+    return after.replace(guard=dataclasses.replace(guard, skipped=skipped)), signs
 
 
-def make_eval_step(objective: Any) -> EvalStep:
+def make_eval_step(objective: Any, options: Options | None = None) -> EvalStep:
     """What one batch says of fixed parameters, as a pure function.
 
     Args:
         objective: as for ``make_train_step``.
+        options: of these, the precision.
 
     Returns:
         ``eval_step(hparams, params, model_state, batch) -> metrics``, summable over batches.
@@ -150,8 +155,10 @@ def make_eval_step(objective: Any) -> EvalStep:
         >>> float(step({}, {}, (), batch)["accuracy"].compute())
         1.0
     """
+    policy = (options or Options()).policy
 
     def eval_step(hparams: HParams, params: Params, model_state: ModelState, batch: Batch):
+        params = policy.cast(params)
         outcome = resolve(objective, hparams)(params, model_state, batch, key=None, train=False)
         return {"loss": Mean(outcome.loss_sum, outcome.weight), **outcome.metrics}
 

@@ -42,6 +42,7 @@ class Stepper:
         program: the compiled program.
         capacity: the most steps that one call of the program can do.
         most_steps: the most steps that one call of this object did.
+        offset: how many rows further than its own number a step reads; rollbacks skip rows.
         input_wait_seconds: time in which the device had nothing to do because rows were being made.
         compute_seconds: time from dispatch to result, dispatches that overlap counted once.
 
@@ -77,6 +78,7 @@ class Stepper:
             function = _single(train_step, pipeline.batch)
         self.program = program.compile(function, *specs, name="train_step", donate=(1,), carry=1)
         self.most_steps = 0
+        self.offset = 0
         self.input_wait_seconds = 0.0
         self.compute_seconds = 0.0
         self._block: tuple[int, Any] = (-1, None)
@@ -90,13 +92,14 @@ class Stepper:
 
         Returns:
             The new state, and a function that waits for the steps and returns their metrics, each
-            of shape (steps,).
+            of shape (steps,). One of them is ``failed``, 0 or 1, where steps may fail for good, or
+            where the loss of one is not finite and nothing guards it.
         """
         if steps < 1:
             raise ValueError(f"steps is {steps}: give a number from 1 up")
         self.most_steps = max(self.most_steps, steps)
         results: list[tuple[Any, int]] = []
-        step, end = start, start + steps
+        step, end = start + self.offset, start + self.offset + steps
         while step < end:
             offset = step % self.capacity
             rows = self._rows(step // self.capacity)
@@ -133,7 +136,11 @@ class Stepper:
             else:
                 joined = jax.tree.map(lambda *leaves: np.stack(leaves), *on_host)
             with np.errstate(invalid="ignore"):  # a batch of padding alone has no mean
-                return {name: np.asarray(metric.compute()) for name, metric in joined.items()}
+                values = {name: np.asarray(metric.compute()) for name, metric in joined.items()}
+            finite = np.isfinite(joined["loss"].total)
+            if "refused" not in values and not finite.all():
+                values["failed"] = (~finite).astype(np.float32)
+            return values
 
         return fetch
 

@@ -1,0 +1,138 @@
+"""Everything that a run executes, compiled from shapes before there is data or a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from functorch_kit import program, report, train
+from functorch_kit.data import Data
+from functorch_kit.errors import UserError
+from functorch_kit.types import HParams, Key, Params, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """The compiled programs of a run.
+
+    Attributes:
+        train_step: the pure step that the stepper was compiled from.
+        stepper: takes steps.
+        evaluator: evaluates; None where nothing is held out.
+        like: shapes and dtypes of the TrainState.
+
+    Example:
+        >>> [field.name for field in dataclasses.fields(Programs)][:2]
+        ['train_step', 'stepper']
+    """
+
+    train_step: train.TrainStep
+    stepper: train.Stepper
+    evaluator: train.Evaluator | None
+    like: Spec
+    _init: Callable[[], train.TrainState]
+    _evaluation_params: program.Program | None
+
+    def first_state(self) -> train.TrainState:
+        """The state before the first step; what makes it is compiled now."""
+        return self._init()
+
+    def evaluation_params(self, state: train.TrainState) -> Params:
+        """The parameters that are evaluated: those of the state, or an average of them."""
+        return self._evaluation_params(state) if self._evaluation_params else state.params
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was compiled and how it ran, as in ``program.json``."""
+        stepper = self.stepper
+        compiled = [stepper.program] + ([self.evaluator.program] if self.evaluator else [])
+        return {
+            "form": stepper.form.name,
+            "form_reason": stepper.form.reason,
+            "steps_per_dispatch": stepper.most_steps,
+            "input_wait_seconds": stepper.input_wait_seconds,
+            "compute_seconds": stepper.compute_seconds,
+            "programs": {each.name: each.report.to_dict() for each in compiled},
+        }
+
+
+def compile_programs(
+    model: Any,
+    objective: Any,
+    optimizer: Any,
+    data: Data,
+    hparams: HParams,
+    key: Key,
+    *,
+    options: train.Options,
+    form: str,
+    best: str,
+    console: report.RunConsole,
+) -> Programs:
+    """Compile a run's programs, one line of progress for each.
+
+    Args:
+        model: see ``fit``, as for the next three.
+        objective: its objective.
+        optimizer: its optimizer.
+        data: its data; only shapes are read.
+        hparams: the hyperparameters as arrays.
+        key: the run's key.
+        options: of the train step.
+        form: ``"auto"``, ``"chunk"`` or ``"single"``.
+        best: the metric that validation has to measure.
+        console: told what is compiled.
+
+    Raises:
+        UserError: functions that cannot be compiled, or a metric that is not measured.
+
+    Example:
+        >>> import jax, numpy as np, optax
+        >>> from functorch_kit import data, nn, report, train
+        >>> parts = data.arrays(np.eye(20), np.arange(20) % 2, batch_size=4)
+        >>> console = report.RunConsole("example", 5, quiet=True)
+        >>> programs = compile_programs(
+        ...     nn.dense(2), train.classification(nn.dense(2)), optax.sgd(0.1), parts, {},
+        ...     jax.random.key(0), options=train.Options(), form="auto", best="loss",
+        ...     console=console)
+        >>> programs.stepper.form.name, int(programs.first_state().step)
+        ('chunk', 0)
+    """
+    init = train.make_init(model, optimizer, data.train.spec["x"], options)
+    train_step = train.make_train_step(objective, optimizer, options)
+    # Jitted and inlined, the step is traced once, for the choice of the form and the program.
+    traced_once = jax.jit(train_step, inline=True)
+    with program.tracing("init", ("hparams", "key"), (hparams, key)):
+        like = jax.eval_shape(init, hparams, key)
+    with console.compiling("train_step"):
+        chosen = train.choose_form(traced_once, hparams, like, data.train.spec, form)
+        stepper = train.Stepper(traced_once, data.train, hparams, like, chosen)
+    console.program(stepper.program.report)
+
+    averaged = None
+    if options.evaluate != "params":
+        with console.compiling("evaluation_params"):
+            averaged = program.compile(
+                lambda state: train.evaluation_params(state, options),
+                like,
+                name="evaluation_params",
+            )
+    evaluator = None
+    if held_out := data.validation or data.test:
+        with console.compiling("eval_step"):
+            evaluator = train.Evaluator(
+                objective, held_out, hparams, like.params, like.model_state, options
+            )
+        console.program(evaluator.program.report)
+        if data.validation and best not in evaluator.scalars:
+            names = " or ".join(evaluator.scalars)
+            raise UserError(f"best: validation measures no {best!r}: give {names}")
+
+    def first_state() -> train.TrainState:
+        with console.compiling("init"):
+            compiled = train.compiled_init(init, hparams, key)
+        return compiled(hparams, key)
+
+    return Programs(train_step, stepper, evaluator, like, first_state, averaged)
