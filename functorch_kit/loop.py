@@ -277,6 +277,10 @@ def _train(
             stopped = plan.stop is not None and plan.stop(record.validations)
         saves = improved or stopped or requests or step == steps
         if saves or step % plan.checkpoint_every == 0:
+            if not programs.is_sound(state):
+                failure = train.NonFinite(step, f"step {step}: a parameter is not finite")
+                failure.state = state
+                raise failure
             record.data_offset = stepper.offset
             record.save(step, state, best=improved)
         for hook in plan.hooks:

