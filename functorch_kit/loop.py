@@ -239,7 +239,8 @@ def _train(
     stepper, evaluate, step = programs.stepper, programs.evaluator, record.first
     if step:
         state = record.restore(programs.like, programs.evaluation_params)
-        stepper.offset = record.data_offset
+        # The larger one: rows are only ever skipped, by this process or by one before it.
+        stepper.offset = max(stepper.offset, record.data_offset)
     else:
         state = programs.first_state()
     steps = plan.steps

@@ -189,7 +189,7 @@ class Record:
         for writer in self._writers:
             writer.close()
         if self.run:
-            self.run.store.close()
+            self.run.store.wait()
 
     def _write(self, step: int, split: str, metrics: Mapping[str, Any]) -> Row:
         row = {"step": step, "split": split, **{name: float(v) for name, v in metrics.items()}}

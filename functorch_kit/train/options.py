@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -53,9 +53,9 @@ class Options:
 
     accumulate: int = 1
     precision: str | Policy = "float32"
-    remat: tuple[str, ...] = ()
+    remat: Sequence[str] = ()
     remat_policy: str | Callable[..., bool] = "nothing"
-    frozen: tuple[str, ...] = ()
+    frozen: Sequence[str] = ()
     ema: Any = None
     evaluate: Any = "params"
     nonfinite: str = "off"

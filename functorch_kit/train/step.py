@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +57,7 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
 
     def train_step(hparams: HParams, state: TrainState, batch: Batch):
         gradient = make_gradient(resolve(objective, hparams), chosen)
-        transformation = optax.with_extra_args_support(resolve(optimizer, hparams))
+        transformation = resolve(optimizer, hparams)
         trainable, fixed = split(state.params, chosen.frozen)
         key = jax.random.fold_in(state.key, state.step)
         loss_scale = state.loss_scale.scale if chosen.policy.loss_scale is not None else None
@@ -75,14 +76,15 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
         loss = Mean(outcome.loss_sum, outcome.weight)
 
         def taken() -> TrainState:
+            further = {
+                "value": loss.compute(),
+                "grad": gradients,
+                # A line search hands it all further arguments, and refuses those it does not name.
+                "value_fn": lambda params, grad_fn=None: _mean_loss(mean(params)[1]),
+                "grad_fn": lambda params, *_: mean(params)[0],
+            }
             updates, opt_state = transformation.update(
-                gradients,
-                state.opt_state,
-                trainable,
-                value=loss.compute(),
-                grad=gradients,
-                value_fn=lambda params: _mean_loss(mean(params)[1]),
-                grad_fn=lambda params, *_: mean(params)[0],
+                gradients, state.opt_state, trainable, **_accepted(transformation, further)
             )
             updated = optax.apply_updates(trainable, updates)
             ema = state.ema
@@ -99,7 +101,7 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
 
         metrics = {"loss": loss, **outcome.metrics}
         if chosen.gradient_norm:
-            norm = optax.global_norm(gradients)
+            norm = optax.tree.norm(gradients)
             metrics["gradient_norm"] = Mean(norm, jnp.ones_like(norm))
         if not chosen.guards:
             return taken(), metrics
@@ -109,6 +111,16 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
         }
 
     return train_step
+
+
+def _accepted(
+    transformation: optax.GradientTransformation, further: dict[str, Any]
+) -> dict[str, Any]:
+    """Those extra arguments that an optimizer takes: some take a few by name, and no more."""
+    parameters = inspect.signature(transformation.update).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return further
+    return {name: value for name, value in further.items() if name in parameters}
 
 
 def _mean_loss(outcome: Any) -> Any:

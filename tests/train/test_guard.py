@@ -1,0 +1,136 @@
+"""Steps that are refused: nothing of them stays, they are counted, and scaling follows overflows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from functorch_kit import nn
+from functorch_kit.precision import Policy
+from functorch_kit.train import Options, init_state, make_train_step, regression
+from functorch_kit.train.guard import all_finite
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+MODEL = nn.serial(norm=nn.batch_norm(), head=nn.dense(1))
+GOOD = {"x": jnp.arange(8.0)[:, None] / 8, "y": jnp.ones((8, 1))}
+BAD_X = {"x": GOOD["x"].at[3, 0].set(jnp.nan), "y": GOOD["y"]}
+BAD_Y = {"x": GOOD["x"], "y": GOOD["y"].at[3, 0].set(jnp.inf)}
+
+
+@jax.custom_jvp
+def _bad_on_the_way_back(x: jax.Array) -> jax.Array:
+    return x
+
+
+@_bad_on_the_way_back.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    return primals[0], tangents[0] * jnp.where(primals[0] > 2, jnp.nan, 1.0)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return jax.tree.all(jax.tree.map(jnp.array_equal, a, b))
+
+
+def _start(options: Options, model: nn.Model = MODEL):
+    optimizer = optax.adam(0.1)
+    step = jax.jit(make_train_step(regression(model), optimizer, options))
+    return step, init_state(model, optimizer, GOOD["x"], options=options)
+
+
+def _content(state: Any) -> Any:
+    return state.params, state.model_state, state.opt_state, state.ema
+
+
+@pytest.mark.parametrize("bad", [BAD_X, BAD_Y], ids=["a NaN in x", "an infinite target"])
+def test_a_skipped_step_changes_no_bit_but_the_counts(bad: Any):
+    step, state = _start(Options(nonfinite="skip", ema=0.9))
+    state, _ = step({}, state, GOOD)
+    after, metrics = step({}, state, bad)
+    assert _same(_content(after), _content(state))
+    assert (int(after.step), int(after.guard.skipped)) == (2, 1)
+    assert float(metrics["refused"].compute()) == 1
+    assert "failed" not in metrics
+    onward, metrics = step({}, after, GOOD)
+    assert not _same(onward.params, state.params)
+    assert int(onward.guard.skipped) == 1
+    assert float(metrics["refused"].compute()) == 0
+
+
+def test_a_gradient_that_is_not_finite_is_refused_although_the_loss_is():
+    model = nn.serial(head=nn.dense(1), back=nn.lambda_(_bad_on_the_way_back))
+    step, state = _start(Options(nonfinite="skip"), model)
+    bias = jnp.full_like(state.params["head"]["bias"], 9.0)
+    state = state.replace(params={"head": {**state.params["head"], "bias": bias}})
+    after, metrics = step({}, state, GOOD)
+    assert jnp.isfinite(metrics["loss"].compute())
+    assert int(after.guard.skipped) == 1
+    assert _same(after.params, state.params)
+
+
+@pytest.mark.parametrize("policy", ["raise", "rollback"])
+def test_after_a_failed_step_nothing_changes_any_more(policy: str):
+    step, state = _start(Options(nonfinite=policy))
+    state, _ = step({}, state, GOOD)
+    failed, metrics = step({}, state, BAD_X)
+    assert float(metrics["failed"].compute()) == 1
+    assert int(failed.step) == 1
+    later, metrics = step({}, failed, GOOD)
+    assert _same(_content(later), _content(state))
+    assert int(later.step) == 1
+    assert float(metrics["failed"].compute()) == 1
+    assert int(later.guard.skipped) == 0
+
+
+def test_an_overflow_of_scaled_gradients_halves_the_scale_and_is_no_failure():
+    options = Options(nonfinite="raise", precision=Policy(jnp.float16, loss_scale=2.0**24))
+    step, state = _start(options)
+    before, scales = state.params, []
+    for _ in range(14):
+        state, metrics = step({}, state, GOOD)
+        scales.append(float(state.loss_scale.scale))
+        assert float(metrics["failed"].compute()) == 0
+    assert scales[0] == 2.0**23
+    assert scales[-1] < 2.0**20
+    assert int(state.guard.skipped) == sum(
+        a < b for a, b in zip(scales, [2.0**24, *scales], strict=False)
+    )
+    assert not _same(before, state.params)
+
+
+def test_a_scale_that_fits_for_long_enough_is_doubled():
+    policy = Policy(jnp.float16, loss_scale=8.0, growth_every=3)
+    step, state = _start(Options(precision=policy))
+    scales = []
+    for _ in range(7):
+        state, _ = step({}, state, GOOD)
+        scales.append(float(state.loss_scale.scale))
+    assert scales == [8, 8, 16, 16, 16, 32, 32]
+
+
+def test_a_loss_that_is_not_finite_is_a_failure_whatever_the_scale():
+    step, state = _start(Options(nonfinite="raise", precision="fp16"))
+    _, metrics = step({}, state, BAD_Y)
+    assert float(metrics["failed"].compute()) == 1
+
+
+def test_scaling_the_loss_does_not_change_the_step_beyond_rounding():
+    steps = {}
+    for scale in (None, 2.0**10):
+        policy = Policy(jnp.float16, loss_scale=scale)
+        step, state = _start(Options(precision=policy))
+        steps[scale], _ = step({}, state, GOOD)
+    close = jax.tree.map(
+        lambda a, b: jnp.allclose(a, b, atol=1e-3), *(s.params for s in steps.values())
+    )
+    assert jax.tree.all(close)
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf, 1e30])
+def test_one_bad_number_among_many_is_found(value: float):
+    assert not all_finite({"a": jnp.ones(5), "b": jnp.ones((100, 33)).at[77, 3].set(value)})
+    assert all_finite({"a": jnp.ones(5), "n": jnp.arange(3), "h": jnp.full(3, 6e4, jnp.float16)})
