@@ -97,9 +97,7 @@ def test_an_overflow_of_scaled_gradients_halves_the_scale_and_is_no_failure():
         assert float(metrics["failed"].compute()) == 0
     assert scales[0] == 2.0**23
     assert scales[-1] < 2.0**20
-    assert int(state.guard.skipped) == sum(
-        a < b for a, b in zip(scales, [2.0**24, *scales], strict=False)
-    )
+    assert int(state.guard.skipped) == 24 - int(np.log2(scales[-1]))  # each halved it once
     assert not _same(before, state.params)
 
 
