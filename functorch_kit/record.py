@@ -16,7 +16,7 @@ from functorch_kit import report
 from functorch_kit.errors import UserError
 from functorch_kit.report.records import strict
 from functorch_kit.run import RunFolder
-from functorch_kit.train import TrainState
+from functorch_kit.train import TrainState, trend
 from functorch_kit.types import ModelState, Params, PyTree, Spec
 
 Row = dict[str, Any]
@@ -67,6 +67,7 @@ class Record:
         self._criterion = best
         self._metric, self._sign = best[0], 1.0 if best[1] == "min" else -1.0
         self.data_offset = 0
+        self._trend: str | None = None
         self._log_every = log_every
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._writers: list[Any] = []
@@ -122,6 +123,12 @@ class Record:
             self.best_step, self._best_value = step, value
             self._best = _copy((params, model_state))
         self.console.evaluation({**row, "best": improved})
+        before, self._trend = (
+            self._trend,
+            trend(self.validations, metric=self._metric, mode=self._criterion[1]),
+        )
+        if self._trend and self._trend != before:
+            self.console.line(f"validation {self._metric}: {self._trend}")
         return improved
 
     def save(self, step: int, state: TrainState, *, best: bool) -> None:
@@ -182,6 +189,8 @@ class Record:
         }
         best_step = step if self.best_step is None else self.best_step
         facts = {"status": status, "steps": step, "best_step": best_step, "seconds": self.seconds}
+        if self._trend:
+            facts["trend"] = self._trend
         return {**metrics, **facts}
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from functorch_kit.train.state import (
 )
 from functorch_kit.train.step import EvalStep, TrainStep, make_eval_step, make_train_step
 from functorch_kit.train.stepper import Stepper, block_steps
-from functorch_kit.train.stopping import patience
+from functorch_kit.train.stopping import patience, trend
 
 __all__ = [
     "EvalStep",
@@ -45,4 +45,5 @@ __all__ = [
     "predict",
     "regression",
     "resolve",
+    "trend",
 ]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from functorch_kit.train import patience
+from functorch_kit.train import patience, trend
 
 
 def _stops_at(stop, losses: list[float], name: str = "loss") -> int | None:
@@ -54,3 +54,24 @@ def test_patience_of_no_evaluations_or_another_mode_is_refused():
         patience(0)
     with pytest.raises(ValueError, match="mode 'lowest' is not"):
         patience(1, mode="lowest")
+
+
+def _rows(losses: list[float]) -> list[dict[str, float]]:
+    return [{"step": 10 * index, "loss": loss} for index, loss in enumerate(losses, start=1)]
+
+
+def test_a_metric_that_wanders_about_its_best_is_on_a_plateau_and_not_diverging():
+    rows = _rows([1.0, 0.5, 0.25, 0.26, 0.252, 0.249, 0.255, 0.251])
+    assert trend(rows) == "plateau since step 30"
+    assert trend(rows[:7]) is None
+
+
+def test_a_metric_that_gets_worse_and_worse_is_diverging_once_half_the_gain_is_lost():
+    rows = _rows([1.0, 0.2, 0.3, 0.35, 0.4, 0.5, 0.59])
+    assert trend(rows) == "plateau since step 20"
+    assert trend(_rows([1.0, 0.2, 0.3, 0.35, 0.4, 0.5, 0.61])) == "diverging since step 20"
+
+
+def test_a_metric_that_shall_grow_is_read_the_other_way_round():
+    rows = [{"step": i, "accuracy": 0.1 * min(i, 4)} for i in range(12)]
+    assert trend(rows, metric="accuracy", mode="max") == "plateau since step 4"
