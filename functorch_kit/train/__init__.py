@@ -4,7 +4,12 @@ from functorch_kit.train.dispatch import advance
 from functorch_kit.train.evaluate import Evaluator, predict
 from functorch_kit.train.form import Form, choose_form
 from functorch_kit.train.guard import NonFinite
-from functorch_kit.train.objective import classification, language_model, regression
+from functorch_kit.train.objectives import (
+    classification,
+    example_weight,
+    language_model,
+    regression,
+)
 from functorch_kit.train.options import Options, OptionsError
 from functorch_kit.train.state import (
     TrainState,
@@ -36,6 +41,7 @@ __all__ = [
     "classification",
     "compiled_init",
     "evaluation_params",
+    "example_weight",
     "init_state",
     "language_model",
     "make_eval_step",
