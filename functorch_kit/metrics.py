@@ -2,6 +2,7 @@
 
 A metric of a batch is a value such as ``Mean(total, weight)``. Values of the same metric add, leaf
 by leaf (``merge``), over micro-batches, batches, devices and processes; ``compute()`` comes last.
+Sums are float32 or float64, whatever is summed.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Integer, Shaped
 
-from functorch_kit.types import PyTree, wide
+from functorch_kit.types import PyTree, wide, wide_float
 
 
 @jax.tree_util.register_dataclass
@@ -63,9 +64,35 @@ class ConfusionMatrix:
         return self.counts
 
 
-Metric = Mean | ConfusionMatrix
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class F1:
+    """The harmonic mean of precision and recall in the making.
+
+    Attributes:
+        both: weight of what is positive and was predicted so.
+        predicted: weight of what was predicted positive.
+        positive: weight of what is positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> f1 = F1(both=jnp.array(1.0), predicted=jnp.array(1.0), positive=jnp.array(3.0))
+        >>> float(f1.compute())  # precision 1, recall 1/3
+        0.5
+    """
+
+    both: Any
+    predicted: Any
+    positive: Any
+
+    def compute(self) -> Any:
+        """2 both / (predicted + positive); NaN where nothing was or should have been found."""
+        return 2 * self.both / (self.predicted + self.positive)
+
+
+Metric = Mean | ConfusionMatrix | F1
 ClassificationMetric = Callable[[Array, Array, Array], Metric]
-"""``metric(logits, labels, weight) -> Mean | ConfusionMatrix`` or any summable pytree like them."""
+"""``metric(logits, labels, weight) -> Metric``, or any summable pytree with a ``compute()``."""
 
 
 def merge(a: PyTree, b: PyTree) -> PyTree:
@@ -95,6 +122,7 @@ def weighted_mean(values: Float[Array, "*batch"], weight: Float[Array, "*batch"]
         >>> float(mean.compute())
         4.0
     """
+    values, weight = wide_float(values), wide_float(weight)
     return Mean(jnp.sum(jnp.where(weight == 0, 0, weight * values)), jnp.sum(weight))
 
 
@@ -171,7 +199,86 @@ def confusion_matrix(
         >>> confusion_matrix(logits, jnp.array([1, 0]), jnp.ones(2)).counts.tolist()
         [[0.0, 1.0], [0.0, 1.0]]
     """
-    classes = logits.shape[-1]
+    classes, weight = logits.shape[-1], wide_float(weight)
     true = jax.nn.one_hot(wide(labels).reshape(-1), classes, dtype=weight.dtype)
     predicted = jax.nn.one_hot(jnp.argmax(logits, axis=-1).reshape(-1), classes, dtype=weight.dtype)
     return ConfusionMatrix((true * weight.reshape(-1, 1)).T @ predicted)
+
+
+def binary_accuracy(
+    logits: Float[Array, "*batch labels"],
+    targets: Shaped[Array, "*batch labels"],
+    weight: Float[Array, "*batch labels"],
+) -> Mean:
+    """The share of all labels of all examples that are on the right side of even odds.
+
+    Args:
+        logits: log-odds (..., labels); above 0 is a yes.
+        targets: 0 or 1; from 1/2 up is a yes.
+        weight: of each label of each example, 0 for padding.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> logits, targets = jnp.array([[2.0, -1.0, 3.0]]), jnp.array([[1, 0, 0]])
+        >>> round(float(binary_accuracy(logits, targets, jnp.ones((1, 3))).compute()), 4)
+        0.6667
+    """
+    return weighted_mean(_is_right(logits, targets).astype(weight.dtype), weight)
+
+
+def accuracy_by_label(
+    logits: Float[Array, "*batch labels"],
+    targets: Shaped[Array, "*batch labels"],
+    weight: Float[Array, "*batch labels"],
+) -> Mean:
+    """As ``binary_accuracy``, for each label: a Mean of shape (labels,).
+
+    Args:
+        logits: log-odds (..., labels); above 0 is a yes.
+        targets: 0 or 1; from 1/2 up is a yes.
+        weight: of each label of each example, 0 for padding.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> logits, targets = jnp.array([[2.0, -1.0], [2.0, 1.0]]), jnp.array([[1, 0], [0, 1]])
+        >>> accuracy_by_label(logits, targets, jnp.ones((2, 2))).compute().tolist()
+        [0.5, 1.0]
+    """
+    weight = wide_float(weight)
+    axes = tuple(range(weight.ndim - 1))
+    right = weight * _is_right(logits, targets).astype(weight.dtype)
+    return Mean(jnp.sum(right, axes), jnp.sum(weight, axes))
+
+
+def micro_f1(
+    logits: Float[Array, "*batch labels"],
+    targets: Shaped[Array, "*batch labels"],
+    weight: Float[Array, "*batch labels"],
+) -> F1:
+    """F1 over all labels of all examples together.
+
+    Args:
+        logits: log-odds (..., labels); above 0 is a yes.
+        targets: 0 or 1; from 1/2 up is a yes.
+        weight: of each label of each example, 0 for padding.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> logits, targets = jnp.array([[2.0, -1.0, -3.0]]), jnp.array([[1, 1, 1]])
+        >>> float(micro_f1(logits, targets, jnp.ones((1, 3))).compute())
+        0.5
+    """
+    weight = wide_float(weight)
+    predicted, positive = _is_yes(logits, targets)
+    both = predicted & positive
+    return F1(*(jnp.sum(jnp.where(of, weight, 0)) for of in (both, predicted, positive)))
+
+
+def _is_yes(logits: Array, targets: Array) -> tuple[Array, Array]:
+    return logits > 0, targets.astype(logits.dtype) >= 0.5
+
+
+def _is_right(logits: Array, targets: Array) -> Array:
+    predicted, positive = _is_yes(logits, targets)
+    # A network that has diverged is not right, whichever side NaN falls on.
+    return (predicted == positive) & ~jnp.isnan(logits)

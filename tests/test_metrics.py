@@ -126,3 +126,55 @@ def test_metrics_pass_through_loops_and_differentiation_of_a_value_that_counts_n
         return metrics.weighted_mean(values, jnp.array([2.0, 0.0])).total
 
     assert maybe_jit(jax.grad(total))(jnp.array([1.0, jnp.inf])).tolist() == [2.0, 0.0]
+
+
+ODDS = jnp.array([[2.0, -1.0, 0.5], [-3.0, -1.0, 4.0]])
+TRUE = jnp.array([[1, 1, 0], [0, 0, 1]])
+COUNTED = jnp.array([[1.0, 2.0, 1.0], [1.0, 0.0, 4.0]])
+
+
+def test_labels_by_themselves_are_counted_by_hand(maybe_jit):
+    # Right: 2.0 (weight 1), -3.0 (1), -1.0 (0), 4.0 (4); wrong: -1.0 (2), 0.5 (1).
+    mean = maybe_jit(metrics.binary_accuracy)(ODDS, TRUE, COUNTED)
+    assert (float(mean.total), float(mean.weight)) == (6, 9)
+    by_label = maybe_jit(metrics.accuracy_by_label)(ODDS, TRUE, COUNTED)
+    assert by_label.total.tolist() == [2, 0, 4]
+    assert by_label.weight.tolist() == [2, 2, 5]
+    # Yes to 2.0 (1), 0.5 (1) and 4.0 (4); true are 2.0 (1), the missed one (2) and 4.0 (4).
+    f1 = maybe_jit(metrics.micro_f1)(ODDS, TRUE, COUNTED)
+    assert (float(f1.both), float(f1.predicted), float(f1.positive)) == (5, 6, 7)
+    precision, recall = 5 / 6, 5 / 7
+    expected = 2 * precision * recall / (precision + recall)
+    assert float(f1.compute()) == pytest.approx(expected)
+
+
+BY_LABEL = [metrics.binary_accuracy, metrics.accuracy_by_label, metrics.micro_f1]
+
+
+@pytest.mark.parametrize("metric", BY_LABEL)
+def test_labels_that_are_not_known_count_for_nothing(metric, maybe_jit):
+    odds = jnp.concatenate([ODDS, jnp.full((1, 3), jnp.nan)])
+    true = jnp.concatenate([TRUE, jnp.full((1, 3), -1)])
+    weight = jnp.concatenate([COUNTED, jnp.zeros((1, 3))])
+    padded, plain = maybe_jit(metric)(odds, true, weight), metric(ODDS, TRUE, COUNTED)
+    for a, b in zip(jax.tree.leaves(padded), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("metric", BY_LABEL)
+def test_a_network_that_has_diverged_has_no_label_right(metric):
+    value = metric(jnp.full((2, 3), jnp.nan), jnp.array([[0, 1, 0]] * 2), jnp.ones((2, 3)))
+    assert not np.asarray(value.compute()).any()
+
+
+@pytest.mark.parametrize("metric", [*METRICS.values(), *BY_LABEL])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sums_have_at_least_32_bits(metric, dtype, maybe_jit):
+    """In bfloat16 a count stops at 256, in float16 at 2048 and its squares at 65504."""
+    shape = (3000, 3) if metric in BY_LABEL else (3000,)
+    labels = jnp.ones(shape, jnp.int32)
+    odds = jnp.ones((3000, 3), dtype) * jnp.array([[1, 2, 1]], dtype)
+    value = maybe_jit(metric)(odds, labels, jnp.ones(shape, dtype))
+    leaves = jax.tree.leaves(value)
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
+    assert max(float(leaf.max()) for leaf in leaves) in (3000, 9000)
