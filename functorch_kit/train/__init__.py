@@ -8,6 +8,7 @@ from functorch_kit.train.objectives import (
     classification,
     example_weight,
     language_model,
+    multilabel,
     regression,
 )
 from functorch_kit.train.options import Options, OptionsError
@@ -47,6 +48,7 @@ __all__ = [
     "make_eval_step",
     "make_init",
     "make_train_step",
+    "multilabel",
     "patience",
     "predict",
     "regression",

@@ -10,6 +10,8 @@ from functorch_kit import losses, metrics
 from functorch_kit.train.objectives.weights import example_weight
 from functorch_kit.types import Model, Objective, Outcome
 
+_MOST_CLASSES_IN_A_TABLE = 1000
+
 
 def classification(
     model: Model,
@@ -24,7 +26,8 @@ def classification(
         model: from ``batch["x"]`` to logits (batch, ..., classes).
         label_smoothing: see ``losses.softmax_cross_entropy``; off in evaluation; may be traced.
         train_metrics: name -> metric, in training and evaluation; ``accuracy`` if None.
-        eval_metrics: name -> metric, in evaluation only; ``confusion`` if None.
+        eval_metrics: name -> metric, in evaluation only; if None, ``confusion`` where there are at
+            most 1000 classes: over a vocabulary it says little and may not fit.
 
     Returns:
         An objective of batches with ``x``, integer ``y`` (batch, ...) and, where examples count
@@ -42,16 +45,17 @@ def classification(
         0.25
     """
     always = {"accuracy": metrics.accuracy} if train_metrics is None else train_metrics
-    at_evaluation = (
-        {"confusion": metrics.confusion_matrix} if eval_metrics is None else eval_metrics
-    )
 
     def objective(params, model_state, batch, *, key, train) -> Outcome:
         logits, model_state = model.apply(params, model_state, batch["x"], key=key, train=train)
         labels = batch["y"]
-        weight = example_weight(batch, labels.shape, logits.dtype)
         loss = losses.softmax_cross_entropy(logits, labels, label_smoothing if train else 0.0)
+        weight = example_weight(batch, loss)
         mean = metrics.weighted_mean(loss, weight)
+        at_evaluation = eval_metrics
+        if eval_metrics is None:
+            few = logits.shape[-1] <= _MOST_CLASSES_IN_A_TABLE
+            at_evaluation = {"confusion": metrics.confusion_matrix} if few else {}
         chosen = always if train else {**always, **at_evaluation}
         values = {name: metric(logits, labels, weight) for name, metric in chosen.items()}
         return Outcome(mean.total, mean.weight, model_state, values)

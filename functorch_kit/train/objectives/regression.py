@@ -42,8 +42,9 @@ def regression(
         targets = batch["y"]
         if y.shape != targets.shape:
             raise ValueError(f"regression: predictions are {y.shape}, targets {targets.shape}")
-        weight = example_weight(batch, targets.shape[:1], y.dtype)
-        mean = metrics.weighted_mean(loss(y, targets), weight)
+        each = loss(y, targets)
+        weight = example_weight(batch, each)
+        mean = metrics.weighted_mean(each, weight)
         absolute = metrics.weighted_mean(losses.absolute_error(y, targets), weight)
         return Outcome(mean.total, mean.weight, model_state, {"absolute_error": absolute})
 

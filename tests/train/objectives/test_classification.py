@@ -88,5 +88,11 @@ def test_metrics_can_be_chosen():
     )
     for train in (True, False):
         assert list(objective({}, (), CLASSES, key=None, train=train).metrics) == ["top"]
-    defaults = classification(nn.identity)({}, (), CLASSES, key=None, train=False).metrics
-    assert list(defaults) == ["accuracy", "confusion"]
+
+
+@pytest.mark.parametrize(("classes", "table"), [(3, True), (1000, True), (1001, False)])
+def test_confusion_is_measured_where_a_table_of_it_has_a_size_to_look_at(classes, table):
+    batch = {"x": jax.ShapeDtypeStruct((2, classes), jnp.float32), "y": jnp.zeros(2, jnp.int32)}
+    objective = classification(nn.identity)
+    found = jax.eval_shape(lambda b: objective({}, (), b, key=None, train=False), batch).metrics
+    assert sorted(found) == ["accuracy", "confusion"][: 1 + table]
