@@ -3,6 +3,7 @@
 from functorch_kit.data.arrays import arrays, npz
 from functorch_kit.data.digits import digits
 from functorch_kit.data.order import Order, Sequential, Shuffled, permuted
+from functorch_kit.data.packing import Packed, PackingIndex, documents, pack
 from functorch_kit.data.pipeline import Data, DataError, Pipeline, evaluation, training
 from functorch_kit.data.split import stratified_split
 from functorch_kit.data.synthetic import gaussian, synthetic_images
@@ -14,15 +15,19 @@ __all__ = [
     "Data",
     "DataError",
     "Order",
+    "Packed",
+    "PackingIndex",
     "Pipeline",
     "Sequential",
     "Shuffled",
     "Windows",
     "arrays",
     "digits",
+    "documents",
     "evaluation",
     "gaussian",
     "npz",
+    "pack",
     "permuted",
     "stratified_split",
     "synthetic_images",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping, Sequence
 
 import jax
 from jaxtyping import Array, Float, Integer
@@ -17,6 +18,7 @@ from functorch_kit.nn.linear import matmul
 from functorch_kit.types import Model
 
 _SCALE = 0.02
+_READS = {"position": "positions", "blocks": "segments"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,9 @@ def gpt(config: GPTConfig) -> Model:
 
     Returns:
         A Model from integer tokens (batch, length) to logits (batch, length, vocabulary), of which
-        those at position l are for the token at l + 1.
+        those at position l are for the token at l + 1. Where several documents stand in one row,
+        the input is a dict of ``tokens``, ``segments`` (which document a token is of) and
+        ``positions`` (its place there), all (batch, length); see ``data.Packed``.
 
     Raises:
         ValueError: heads that do not divide the width; an input longer than the context.
@@ -85,22 +89,52 @@ def gpt(config: GPTConfig) -> Model:
         "token": nn.embedding(config.vocabulary, config.width, embedding_init=normal),
         "position": nn.position_embedding(config.context, embedding_init=normal),
         "dropout": nn.dropout(config.dropout),
-        "blocks": nn.serial(*(_block(config) for _ in range(config.layers))),
+        "blocks": _stack([_block(config) for _ in range(config.layers)]),
         "norm": nn.layer_norm(use_bias=config.use_bias),
     }
     if not config.is_tied:
-        head = nn.dense(config.vocabulary, use_bias=False, kernel_init=normal)
-        return nn.serial(**parts, head=head)
-    trunk = nn.serial(**parts)
+        parts["head"] = nn.dense(config.vocabulary, use_bias=False, kernel_init=normal)
+
+    def init(key, x_spec):
+        return nn.serial(**parts).init(key, _tokens(x_spec))
 
     def apply(
-        params, model_state, x: Integer[Array, "batch length"], *, key=None, train=False
+        params,
+        model_state,
+        x: Integer[Array, "batch length"] | Mapping[str, Integer[Array, "batch length"]],
+        *,
+        key=None,
+        train=False,
     ) -> tuple[Float[Array, "batch length vocabulary"], tuple]:
-        y_BxLxD, model_state = trunk.apply(params, model_state, x, key=key, train=train)
-        with nn.scope("head"):
-            return nn.tag(matmul(y_BxLxD, params["token"]["embedding"].T)), model_state
+        given, y = x if isinstance(x, Mapping) else {}, _tokens(x)
+        for name, part in parts.items():
+            needs = _READS.get(name)
+            y = {"x": y, needs: given[needs]} if needs in given else y
+            y, _ = nn.apply_part(name, part, params, (), y, key, train)
+        if config.is_tied:
+            with nn.scope("head"):
+                y = nn.tag(matmul(y, params["token"]["embedding"].T))
+        return y, ()
 
-    return Model(trunk.init, apply)
+    return Model(init, apply)
+
+
+def _tokens(x):
+    """The tokens of an input or of a spec."""
+    return x["tokens"] if isinstance(x, Mapping) else x
+
+
+def _stack(blocks: Sequence[Model]) -> Model:
+    """One block after another; segments, if there are any, go to each."""
+
+    def apply(params, model_state, x, *, key=None, train=False):
+        y, given = (x["x"], x) if isinstance(x, Mapping) else (x, {})
+        for index, block in enumerate(blocks):
+            y = {**given, "x": y} if given else y
+            y, _ = nn.apply_part(str(index), block, params, (), y, key, train)
+        return y, ()
+
+    return Model(nn.serial(*blocks).init, apply)
 
 
 def _block(config: GPTConfig) -> Model:
@@ -132,9 +166,11 @@ def _block(config: GPTConfig) -> Model:
     }
 
     def apply(params, model_state, x, *, key=None, train=False):
+        x, given = (x["x"], x) if isinstance(x, Mapping) else (x, {})
         for half in halves.values():
             y = x
             for name, part in half.items():
+                y = {**given, "x": y} if given and part is attention else y
                 y, _ = nn.apply_part(name, part, params, (), y, key, train)
             x = x + y
         return x, model_state

@@ -6,14 +6,16 @@ H heads, K width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Integer
 
 from functorch_kit.nn.combinators import apply_part
 from functorch_kit.nn.dropout import dropout as dropout_layer
-from functorch_kit.nn.linear import Initializer, dense, lecun_normal
+from functorch_kit.nn.linear import Initializer, dense, embedding, lecun_normal
 from functorch_kit.nn.scope import part_key, scope
 from functorch_kit.types import Model
 
@@ -42,7 +44,9 @@ def attention(
     Returns:
         A Model from (batch, length, width) to the same shape, with parameters ``query/kernel``,
         ``key/kernel``, ``value/kernel`` and ``out/kernel``, each (width, width), heads one after
-        another. The softmax is taken in float32 where the input has fewer bits.
+        another. The softmax is taken in float32 where the input has fewer bits. Where sequences
+        stand side by side in one row, the input is a dict of ``x`` and of ``segments``, integers
+        (batch, length): a position reads from those with its own number only.
 
     Raises:
         ValueError: the heads do not divide the width.
@@ -69,6 +73,7 @@ def attention(
         }
 
     def init(key, x_spec):
+        x_spec, _ = _with(x_spec, "segments")
         params = {}
         for name, part in parts(x_spec.shape[-1]).items():
             with scope(name):
@@ -76,9 +81,15 @@ def attention(
         return params, ()
 
     def apply(
-        params, model_state, x: Float[Array, "batch length width"], *, key=None, train=False
+        params,
+        model_state,
+        x: Float[Array, "batch length width"] | Mapping[str, Array],
+        *,
+        key=None,
+        train=False,
     ) -> tuple[Float[Array, "batch length width"], tuple]:
-        x_BxLxD, layers = x, parts(x.shape[-1])
+        x_BxLxD, segments_BxL = _with(x, "segments")
+        layers = parts(x_BxLxD.shape[-1])
 
         def part(name: str, x, layer: Model):
             return apply_part(name, layer, params, (), x, key, train)[0]
@@ -88,7 +99,7 @@ def attention(
             for name in ("query", "key", "value")
         )
         with scope("weights"):
-            weights_BxHxLxM = _weights(query_BxHxLxK, key_BxHxMxK, causal)
+            weights_BxHxLxM = _weights(query_BxHxLxK, key_BxHxMxK, causal, segments_BxL)
         weights_BxHxLxM = part("dropout", weights_BxHxLxM, drop)
         with scope("read"):
             y_BxHxLxK = jnp.einsum("bhlm,bhmk->bhlk", weights_BxHxLxM, value_BxHxMxK)
@@ -109,6 +120,8 @@ def position_embedding(
 
     Returns:
         A Model from (batch, length, width) to the same shape; the table takes the input's dtype.
+        Where positions do not count from 0 through the row, the input is a dict of ``x`` and of
+        ``positions``, integers (batch, length); one outside the table gives NaN.
 
     Raises:
         ValueError: an input longer than the context.
@@ -123,11 +136,21 @@ def position_embedding(
     """
 
     def init(key, x_spec):
+        x_spec, _ = _with(x_spec, "positions")
         return {"embedding": embedding_init(key, (context, x_spec.shape[-1]), x_spec.dtype)}, ()
 
     def apply(
-        params, model_state, x: Float[Array, "batch length width"], *, key=None, train=False
+        params,
+        model_state,
+        x: Float[Array, "batch length width"] | Mapping[str, Array],
+        *,
+        key=None,
+        train=False,
     ) -> tuple[Float[Array, "batch length width"], tuple]:
+        x, positions = _with(x, "positions")
+        if positions is not None:
+            rows, _ = embedding(context, x.shape[-1]).apply(params, (), positions)
+            return x + rows.astype(x.dtype), ()
         length = x.shape[1]
         if length > context:
             raise ValueError(
@@ -136,6 +159,11 @@ def position_embedding(
         return x + params["embedding"][None, :length].astype(x.dtype), ()
 
     return Model(init, apply)
+
+
+def _with(x, name: str):
+    """An input, and what came with it under a name, or None; of arrays and of specs."""
+    return (x["x"], x[name]) if isinstance(x, Mapping) else (x, None)
 
 
 def _heads_first(x_BxLxD: Array, heads: int) -> Array:
@@ -149,7 +177,12 @@ def _heads_first(x_BxLxD: Array, heads: int) -> Array:
     return x_BxLxD.reshape(batch, length, heads, width // heads).swapaxes(1, 2)
 
 
-def _weights(query_BxHxLxK: Array, key_BxHxMxK: Array, causal: bool) -> Array:
+def _weights(
+    query_BxHxLxK: Array,
+    key_BxHxMxK: Array,
+    causal: bool,
+    segments_BxL: Integer[Array, "batch length"] | None,
+) -> Array:
     dtype = query_BxHxLxK.dtype
     wide = jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
     query_BxHxLxK = query_BxHxLxK * query_BxHxLxK.shape[-1] ** -0.5
@@ -160,4 +193,7 @@ def _weights(query_BxHxLxK: Array, key_BxHxMxK: Array, causal: bool) -> Array:
         length, read = scores_BxHxLxM.shape[-2:]
         sees_1x1xLxM = np.tri(length, read, read - length, dtype=bool)[None, None]
         scores_BxHxLxM = jnp.where(sees_1x1xLxM, scores_BxHxLxM, jnp.finfo(wide).min)
+    if segments_BxL is not None:
+        sees_Bx1xLxM = segments_BxL[:, None, :, None] == segments_BxL[:, None, None, :]
+        scores_BxHxLxM = jnp.where(sees_Bx1xLxM, scores_BxHxLxM, jnp.finfo(wide).min)
     return jax.nn.softmax(scores_BxHxLxM, axis=-1).astype(dtype)

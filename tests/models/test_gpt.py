@@ -186,3 +186,33 @@ def test_gelu_is_the_one_that_was_asked_for(exact):
 def test_an_input_longer_than_the_context_is_refused():
     with pytest.raises(ValueError, match="7 positions, the table 6 rows"):
         _specs(TINY, length=7)
+
+
+def test_documents_side_by_side_are_documents_by_themselves(x64):
+    """Logits of a packed row are those of each of its documents alone; padding reaches nobody."""
+    model, params = _filled(TINY)
+    packed = {
+        "tokens": jnp.array([[0, 3, 1, 4, 2, 0]]),
+        "segments": jnp.array([[1, 1, 2, 2, 2, 0]]),
+        "positions": jnp.array([[0, 1, 0, 1, 2, 0]]),
+    }
+    run = jax.jit(lambda x: model.apply(params, (), x)[0])
+    y = run(packed)
+    for start, stop in ((0, 2), (2, 5)):
+        alone = run(packed["tokens"][:, start:stop])
+        np.testing.assert_allclose(y[:, start:stop], alone, rtol=1e-11)
+    np.testing.assert_array_equal(run({"tokens": packed["tokens"]}), run(packed["tokens"]))
+
+
+def test_a_packed_spec_initialises_the_same_parameters():
+    tokens = jax.ShapeDtypeStruct((1, 6), jnp.int32)
+    model = models.gpt(dataclasses.replace(TINY, layers=1))
+
+    @jax.jit
+    def both(key):
+        packed = {"tokens": tokens, "segments": tokens, "positions": tokens}
+        return [model.init(key, spec)[0] for spec in (tokens, packed)]
+
+    one, other = both(KEY)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)

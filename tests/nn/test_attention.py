@@ -112,3 +112,48 @@ def test_every_position_has_its_row(maybe_jit):
 def test_an_input_longer_than_the_context_is_refused():
     with pytest.raises(ValueError, match="5 positions, the table 4 rows"):
         nn.position_embedding(4).apply({"embedding": jnp.ones((4, 2))}, (), jnp.ones((1, 5, 2)))
+
+
+SEGMENTS = np.array([1, 1, 2, 2, 2, 0])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_position_reads_from_its_own_segment_only(causal, x64):
+    layer = nn.attention(2, causal=causal)
+    segments = jnp.asarray([SEGMENTS, SEGMENTS])
+
+    def apply(params, model_state, x):
+        return layer.apply(params, model_state, {"x": x, "segments": segments})
+
+    seen = _who_reads_whom(nn.Model(layer.init, apply), 6)
+    same = SEGMENTS[:, None] == SEGMENTS
+    np.testing.assert_array_equal(seen, same & np.tri(6, dtype=bool) if causal else same)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_segments_in_a_row_are_sequences_by_themselves(dtype, maybe_jit, x64):
+    layer = nn.attention(2, causal=True)
+    params, x = _filled(layer, 1, 6, 4, dtype=dtype)
+    y, _ = maybe_jit(layer.apply)(params, (), {"x": x, "segments": jnp.asarray(SEGMENTS)[None]})
+    assert y.dtype == dtype
+    for start, stop in ((0, 2), (2, 5), (5, 6)):
+        alone, _ = layer.apply(params, (), x[:, start:stop])
+        tolerance = 1e-2 if dtype == np.float16 else 1e-12
+        np.testing.assert_allclose(y[:, start:stop], alone, rtol=tolerance, atol=tolerance)
+
+
+def test_a_dict_of_specs_initialises_what_an_array_does():
+    spec = jax.ShapeDtypeStruct((1, 6, 4), jnp.float32)
+    whole = jax.ShapeDtypeStruct((1, 6), jnp.int32)
+    for layer, name in ((nn.attention(2), "segments"), (nn.position_embedding(6), "positions")):
+        one, other = layer.init(KEY, spec)[0], layer.init(KEY, {"x": spec, name: whole})[0]
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_positions_may_be_given_and_one_outside_the_table_is_no_neighbour(maybe_jit):
+    table = {"embedding": jnp.arange(8.0).reshape(4, 2)}
+    x = {"x": jnp.ones((1, 5, 2)), "positions": jnp.array([[0, 3, 0, -1, 4]])}
+    y, _ = maybe_jit(nn.position_embedding(4).apply)(table, (), x)
+    assert y[0, :3].tolist() == [[1, 2], [7, 8], [1, 2]]
+    assert np.isnan(y[0, 3:]).all()
