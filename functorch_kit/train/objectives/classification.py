@@ -52,10 +52,9 @@ def classification(
         loss = losses.softmax_cross_entropy(logits, labels, label_smoothing if train else 0.0)
         weight = example_weight(batch, loss)
         mean = metrics.weighted_mean(loss, weight)
-        at_evaluation = eval_metrics
-        if eval_metrics is None:
-            few = logits.shape[-1] <= _MOST_CLASSES_IN_A_TABLE
-            at_evaluation = {"confusion": metrics.confusion_matrix} if few else {}
+        few = logits.shape[-1] <= _MOST_CLASSES_IN_A_TABLE
+        table = {"confusion": metrics.confusion_matrix} if few else {}
+        at_evaluation = table if eval_metrics is None else eval_metrics
         chosen = always if train else {**always, **at_evaluation}
         values = {name: metric(logits, labels, weight) for name, metric in chosen.items()}
         return Outcome(mean.total, mean.weight, model_state, values)
