@@ -108,7 +108,7 @@ def gpt(config: GPTConfig) -> Model:
     ) -> tuple[Float[Array, "batch length vocabulary"], tuple]:
         given, y = x if isinstance(x, Mapping) else {}, _tokens(x)
         for name, part in parts.items():
-            needs = _READS.get(name)
+            needs = _READS.get(name, "")
             y = {"x": y, needs: given[needs]} if needs in given else y
             y, _ = nn.apply_part(name, part, params, (), y, key, train)
         if config.is_tied:

@@ -25,6 +25,7 @@ from functorch_kit.nn.combinators import (
 )
 from functorch_kit.nn.conv import conv
 from functorch_kit.nn.dropout import dropout
+from functorch_kit.nn.gaussian import gaussian_sample, mean_and_log_variance
 from functorch_kit.nn.linear import dense, embedding
 from functorch_kit.nn.norm import batch_norm, group_norm, layer_norm
 from functorch_kit.nn.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
@@ -45,6 +46,7 @@ __all__ = [
     "elu",
     "embedding",
     "flatten",
+    "gaussian_sample",
     "gelu",
     "global_avg_pool",
     "global_max_pool",
@@ -55,6 +57,7 @@ __all__ = [
     "leaky_relu",
     "log_softmax",
     "max_pool",
+    "mean_and_log_variance",
     "output_spec",
     "parallel",
     "part_key",

@@ -5,6 +5,7 @@ from functorch_kit.train.evaluate import Evaluator, predict
 from functorch_kit.train.form import Form, choose_form
 from functorch_kit.train.guard import NonFinite
 from functorch_kit.train.objectives import (
+    adversarial,
     apply_named,
     classification,
     contrastive,
@@ -15,6 +16,7 @@ from functorch_kit.train.objectives import (
     multilabel,
     patch_mask,
     regression,
+    variational,
 )
 from functorch_kit.train.options import Options, OptionsError
 from functorch_kit.train.state import (
@@ -41,6 +43,7 @@ __all__ = [
     "TrainState",
     "TrainStep",
     "advance",
+    "adversarial",
     "apply_named",
     "as_hparams",
     "block_steps",
@@ -64,4 +67,5 @@ __all__ = [
     "regression",
     "resolve",
     "trend",
+    "variational",
 ]

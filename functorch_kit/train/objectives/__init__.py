@@ -1,5 +1,6 @@
 """Objectives: what a batch says of the parameters, as weighted sums; one file for each task."""
 
+from functorch_kit.train.objectives.adversarial import adversarial
 from functorch_kit.train.objectives.classification import classification
 from functorch_kit.train.objectives.contrastive import contrastive
 from functorch_kit.train.objectives.language import language_model
@@ -7,9 +8,11 @@ from functorch_kit.train.objectives.masked import masked_autoencoder, patch_mask
 from functorch_kit.train.objectives.multilabel import multilabel
 from functorch_kit.train.objectives.parts import apply_named, example_keys
 from functorch_kit.train.objectives.regression import regression
+from functorch_kit.train.objectives.variational import variational
 from functorch_kit.train.objectives.weights import example_weight
 
 __all__ = [
+    "adversarial",
     "apply_named",
     "classification",
     "contrastive",
@@ -20,4 +23,5 @@ __all__ = [
     "multilabel",
     "patch_mask",
     "regression",
+    "variational",
 ]
