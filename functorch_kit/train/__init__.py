@@ -17,6 +17,7 @@ from functorch_kit.train.objectives import (
     patch_mask,
     regression,
     variational,
+    weighted,
 )
 from functorch_kit.train.options import Options, OptionsError
 from functorch_kit.train.state import (
@@ -68,4 +69,5 @@ __all__ = [
     "resolve",
     "trend",
     "variational",
+    "weighted",
 ]

@@ -9,6 +9,7 @@ from functorch_kit.train.objectives.multilabel import multilabel
 from functorch_kit.train.objectives.parts import apply_named, example_keys
 from functorch_kit.train.objectives.regression import regression
 from functorch_kit.train.objectives.variational import variational
+from functorch_kit.train.objectives.weighted import weighted
 from functorch_kit.train.objectives.weights import example_weight
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "patch_mask",
     "regression",
     "variational",
+    "weighted",
 ]
