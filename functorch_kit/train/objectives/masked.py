@@ -98,7 +98,7 @@ def patch_mask(
     count = math.prod(grid)
     noise = jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys)
     rank = jnp.argsort(jnp.argsort(noise, axis=1), axis=1)
-    # A product such as 0.6 × 5 may come out a little above 3, and would be rounded up to 4.
+    # In float32 a product such as 0.6 × 25 comes out above 15, and would be rounded up to 16.
     hidden = jnp.asarray(rate, jnp.float32) * count - 1e-3
     mask = rank.astype(jnp.float32) < hidden
     mask = mask.reshape(-1, *grid)

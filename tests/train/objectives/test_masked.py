@@ -27,6 +27,12 @@ def test_whole_patches_are_hidden_and_as_many_in_each_example(rate, hidden, trac
     assert (blocks.all(2).sum(1) == hidden).all()
 
 
+def test_a_share_that_is_whole_is_not_rounded_up():
+    """In float32, 0.6 × 25 is 15.000001."""
+    mask = patch_mask(jax.random.split(KEY, 2), jnp.ones((2, 25)), (1,), 0.6)
+    assert mask.sum(1).tolist() == [15, 15]
+
+
 def test_every_patch_is_hidden_as_often_as_every_other():
     mask = patch_mask(jax.random.split(KEY, 4000), jnp.ones((4000, 8)), (1,), 0.25)
     # Binomial: 1000 of 4000, deviation 27.
