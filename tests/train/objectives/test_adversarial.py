@@ -172,7 +172,7 @@ def test_handwritten_digits_are_made_by_a_generator_that_never_sees_one(standard
         adversarial(generator, judge, latent=16),
         optimizer=optimizer,
         data=digits._replace(validation=None, test=None),
-        steps=1500,
+        steps=1000,
         quiet=True,
     )
     generate = jax.jit(lambda params, z: model.apply(params, (), z)[0].reshape(-1, 64))

@@ -109,11 +109,10 @@ def test_accumulation_over_packed_windows_is_exact(standard_promotion, x64):
     batch, sgd = packed(0), optax.sgd(1.0)
     assert len(index.start) == 4
     assert len(set(batch["weight"].sum(1))) > 1
-    model = models.gpt(models.GPTConfig(layers=1, heads=1, width=4, context=6, vocabulary=5))
-    state = fk.train.init_state(model, sgd, packed.spec["x"])
+    state = fk.train.init_state(PACKED, sgd, packed.spec["x"])
     state = state.replace(params=jax.tree.map(lambda p: p.astype(jnp.float64), state.params))
     one, other = (
-        jax.jit(fk.train.make_train_step(language_model(model), sgd, options))({}, state, batch)
+        jax.jit(fk.train.make_train_step(language_model(PACKED), sgd, options))({}, state, batch)
         for options in (fk.train.Options(), fk.train.Options(accumulate=2))
     )
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
@@ -122,13 +121,13 @@ def test_accumulation_over_packed_windows_is_exact(standard_promotion, x64):
 
 
 def test_packed_paragraphs_of_prose_are_learnt(standard_promotion):
-    """From 3.2 nats, which letters alone leave, to below 2.75 in 120 steps; untrained it is 4.7."""
+    """From 3.2 nats, which letters alone leave, to below 2.65 in 120 steps; untrained it is 4.7."""
     from pydoc_data.topics import topics
 
     paragraphs = [part for name in sorted(topics) for part in topics[name].split("\n\n")]
     prose = fk.data.documents(paragraphs[::2], batch_size=16, context=64, validation=0.05)
     config = models.GPTConfig(
-        layers=2, heads=2, width=32, context=64, vocabulary=len(prose.vocabulary)
+        layers=1, heads=2, width=32, context=64, vocabulary=len(prose.vocabulary)
     )
     model = models.gpt(config)
     result = fk.fit(
@@ -143,4 +142,4 @@ def test_packed_paragraphs_of_prose_are_learnt(standard_promotion):
     counts = np.bincount(prose.train.tokens)
     share = counts[counts > 0] / counts.sum()
     assert -(share * np.log(share)).sum() > 3.1
-    assert result.summary["validation_loss"] < 2.75
+    assert result.summary["validation_loss"] < 2.65
