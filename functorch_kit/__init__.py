@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from functorch_kit import (
+        certify,
         checkpoint,
         config,
         data,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 _FUNCTIONS = {"fit": "loop", "FitResult": "loop", "compare": "program", "summary": "program"}
 _NAMESPACES = (
+    "certify",
     "checkpoint",
     "config",
     "data",
@@ -50,6 +52,7 @@ _NAMESPACES = (
 __all__ = [
     "FitResult",
     "__version__",
+    "certify",
     "checkpoint",
     "compare",
     "config",

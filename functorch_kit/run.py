@@ -22,6 +22,7 @@ _FILES = (
     "failure.json",
     "metrics.jsonl",
     "program.json",
+    "replay.json",
     "report.html",
     "summary.json",
 )

@@ -9,10 +9,13 @@ from functorch_kit.program.cost import flops, flops_by_scope
 from functorch_kit.program.device_ceilings import Ceilings, ceilings
 from functorch_kit.program.device_peaks import arithmetic_of, peak_flops
 from functorch_kit.program.executable import Program, compile
+from functorch_kit.program.finding import Finding
 from functorch_kit.program.layer_summary import Summary, SummaryRow, summary
 from functorch_kit.program.libraries import library_calls
 from functorch_kit.program.memory_traffic import bytes_moved
 from functorch_kit.program.mismatch import ProgramMismatch
+from functorch_kit.program.nonfinite import first_nonfinite
+from functorch_kit.program.probe import by_iteration, probed
 from functorch_kit.program.profile_table import Profile, ProfileRecord
 from functorch_kit.program.profiling import ProfileError, profile
 from functorch_kit.program.roofs import (
@@ -28,6 +31,7 @@ __all__ = [
     "Ceilings",
     "Comparison",
     "ComparisonError",
+    "Finding",
     "Profile",
     "ProfileError",
     "ProfileRecord",
@@ -43,17 +47,20 @@ __all__ = [
     "Utilization",
     "VariantResult",
     "arithmetic_of",
+    "by_iteration",
     "bytes_moved",
     "ceilings",
     "check_carry",
     "compare",
     "compile",
+    "first_nonfinite",
     "flops",
     "flops_by_scope",
     "library_calls",
     "matmul_ceiling",
     "measure",
     "peak_flops",
+    "probed",
     "profile",
     "roofline",
     "summary",
