@@ -200,7 +200,7 @@ def fit(
             except train.NonFinite as failure:
                 record.close()
                 if options.nonfinite != "rollback" or rollbacks == max_rollbacks:
-                    raise _failed(failure, run, record, programs) from None
+                    raise _failed(failure, run, record, programs, data, values) from None
                 assert run is not None
                 first = run.store.latest() or 0
                 # Row first + offset is the next to be read: that after the batch that failed.
@@ -307,13 +307,22 @@ def _failed(
     run: RunFolder | None,
     record: Record,
     programs: Programs,
+    data: Data,
+    values: HParams,
 ) -> train.NonFinite:
     """The failure, with what is known of it in the message and in the run's folder."""
-    step, offset = failure.step, programs.stepper.offset
+    step, offset, where = failure.step, programs.stepper.offset, ""
+    if failure.state is not None and int(failure.state.step) == step - 1:
+        # The state is still the one before that step, which can be looked into at once.
+        batch = data.train(step - 1 + offset)
+        found = program.first_nonfinite(
+            programs.train_step, values, failure.state, batch, tested=True
+        )
+        where = f", from {str(found).splitlines()[0]}" if found else ""
     remedy = "options nonfinite='skip' and 'rollback' go on without such a step"
     if run:
         remedy = f"replay {str(run.path)!r} to see where; {remedy}"
-    told = train.NonFinite(step, f"{failure}: {remedy}")
+    told = train.NonFinite(step, f"{failure}{where}: {remedy}")
     told.state = failure.state
     if run:
         checkpoint = run.store.latest()

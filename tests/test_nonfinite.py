@@ -61,6 +61,9 @@ def test_a_nan_ends_the_run_names_the_step_and_leaves_only_good_checkpoints(
     assert caught.value.step == 10
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
+    # Record 37 is the second of its batch. Unguarded, the state has gone on: a replay tells.
+    named = "from argument batch/x (row 1) came in non-finite"
+    assert (named in str(caught.value)) == (policy == "raise")
     assert _steps(tmp_path)[-1] == 8
     failure = json.loads((tmp_path / "failure.json").read_text())
     assert (failure["step"], failure["checkpoint"], failure["data_offset"]) == (10, 8, 0)
