@@ -17,7 +17,7 @@ import optax
 from optax import contrib
 
 from functorch_kit.train.orthogonal import muon
-from functorch_kit.train.paths import Factors, checked, decay_mask, scale_by_path
+from functorch_kit.train.paths import checked, decay_mask
 from functorch_kit.train.schedule_free import schedule_free_adamw, schedule_free_sgd
 from functorch_kit.train.sharpness import sam
 from functorch_kit.types import PyTree
@@ -27,7 +27,7 @@ def named(
     name: str,
     *,
     no_decay: Sequence[str] = (),
-    learning_rates: Factors | None = None,
+    last: optax.GradientTransformation | None = None,
     **settings: Any,
 ) -> optax.GradientTransformation:
     """The optimizer of that name.
@@ -35,7 +35,8 @@ def named(
     Args:
         name: a key of ``OPTIMIZERS``.
         no_decay: path patterns of what weight decay leaves alone, see ``decay_mask``.
-        learning_rates: path pattern -> factor of the learning rate, see ``scale_by_path``.
+        last: what is done to the updates, such as ``scale_by_path``; where an optimizer makes more
+            of its updates than a step (SAM, schedule-free), it happens before that.
         **settings: arguments of that function; numbers may be traced, ``learning_rate`` may be a
             schedule.
 
@@ -61,13 +62,13 @@ def named(
         if not masks:
             raise TypeError(f"{name} has no mask of its weight decay: leave no_decay out")
         settings[masks[0]] = decay_mask(no_decay)
-    if learning_rates is None:
-        return checked("no_decay", no_decay, make(**settings)) if no_decay else make(**settings)
-    if "last" in takes:  # what it does with the updates must happen to the scaled ones
-        made = make(**settings, last=scale_by_path(learning_rates))
+    if last is None:
+        made = make(**settings)
+    elif "last" in takes:
+        made = make(**settings, last=last)
     else:
-        made = optax.chain(make(**settings), scale_by_path(learning_rates))
-    return checked("no_decay", no_decay, made)
+        made = optax.chain(make(**settings), last)
+    return checked("no_decay", no_decay, made) if no_decay else made
 
 
 def _sam(

@@ -58,6 +58,6 @@ def sam(
 
 
 def _unit(updates: PyTree, params: PyTree) -> PyTree:
-    norm = optax.global_norm(updates)
+    norm = optax.tree.norm(updates)
     scale = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
     return jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), updates)

@@ -52,11 +52,15 @@ def test_the_default_configuration_is_the_main_job():
         "data": {"name": "digits"},
         "optimizer": {
             "name": "adam", "learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8,
+            "eps_root": 0.0, "nesterov": False, "learning_rates": [], "layer_decay": None,
+            "layers": [],
         },
+        "schedule": {"name": "constant"},
         "train": {
             "steps": math.ceil(20 * 1258 / 64), "batch_size": 64, "eval_every": 20,
             "checkpoint_every": None, "log_every": 10, "form": "auto", "label_smoothing": 0.0,
-            "patience": None, "best": "loss",
+            "schedule_steps": None, "clip_norm": None, "clip_value": None, "clip_adaptive": None,
+            "patience": None, "best": "loss", "best_mode": "auto",
         },
         "seed": 0, "run_dir": None, "resume": None, "overwrite": False, "quiet": False,
     }  # fmt: skip
