@@ -45,6 +45,7 @@ from functorch_kit.config.schema import (
     choice_of,
 )
 from functorch_kit.config.settings import Setting, setting
+from functorch_kit.config.training import OF_WHOLE_RUNS
 
 if TYPE_CHECKING:
     from functorch_kit.config.experiment import Experiment, build
@@ -54,6 +55,7 @@ __all__ = [
     "CNN",
     "GROUPS",
     "MLP",
+    "OF_WHOLE_RUNS",
     "OPTIMIZERS",
     "SGD",
     "Adam",

@@ -12,7 +12,7 @@ import optax
 from functorch_kit import data, models, train
 from functorch_kit.config.convert import from_dict, to_dict
 from functorch_kit.config.errors import ConfigError
-from functorch_kit.config.optimization import make_optimizer, settings_of, traced
+from functorch_kit.config.optimization import make_optimizer, make_options, settings_of, traced
 from functorch_kit.config.runs import saved
 from functorch_kit.config.schema import Config, choice_of
 from functorch_kit.config.together import better
@@ -47,6 +47,7 @@ class Experiment:
         objective: likewise.
         optimizer: likewise.
         hparams: the traced settings by dotted name, without those that are off.
+        options: what a step does besides descending.
         task: ``"classification"`` of data with classes, ``"regression"`` to real numbers,
             ``"language model"`` of text.
 
@@ -63,6 +64,7 @@ class Experiment:
     objective: Callable[[HParams], Objective]
     optimizer: Callable[[HParams], optax.GradientTransformation]
     hparams: dict[str, float]
+    options: train.Options
     task: str
 
     @property
@@ -94,6 +96,7 @@ class Experiment:
             "optimizer": self.optimizer,
             "data": self.data,
             "hparams": self.hparams,
+            "options": self.options,
             "seed": job.seed,
             "steps": settings.steps,
             "eval_every": settings.eval_every,
@@ -102,6 +105,8 @@ class Experiment:
             "form": settings.form,
             "best": best,
             "stop": stop,
+            "max_seconds": settings.max_seconds,
+            "max_rollbacks": settings.max_rollbacks,
             "run_dir": job.run_dir,
             "resume": job.resume is not None,
             "overwrite": job.overwrite,
@@ -170,7 +175,8 @@ def build(config: Config) -> Experiment:
         return make_optimizer(config, hparams)
 
     hparams = traced(config)
-    return Experiment(config, dataset, model, objective, optimizer, hparams, task)
+    options = make_options(config)
+    return Experiment(config, dataset, model, objective, optimizer, hparams, options, task)
 
 
 def _task(dataset: Data) -> str:

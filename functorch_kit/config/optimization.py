@@ -1,4 +1,4 @@
-"""From settings to an optax transformation: clipping, schedule, optimizer, factors by path."""
+"""From settings to an optax transformation (clipping, schedule, factors by path) and Options."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 import optax
 
-from functorch_kit import train
+from functorch_kit import precision, train
 from functorch_kit.config.checks import pair
 from functorch_kit.config.schedules import (
-    Constant,
     Cosine,
     Linear,
     OneCycle,
     Piecewise,
     Warmup,
     WarmupStableDecay,
+    schedule_steps,
 )
 from functorch_kit.config.schema import GROUPS, Config, choice_of
 from functorch_kit.config.settings import Setting, setting_of
@@ -123,17 +123,36 @@ def make_optimizer(config: Config, hparams: HParams) -> optax.GradientTransforma
     return optax.chain(train.clip(**clips), optimizer)
 
 
-def schedule_steps(config: Config) -> int | None:
-    """How many steps the schedule is made for; None where it has no end.
+def make_options(config: Config) -> train.Options:
+    """What a step does besides descending.
 
     Example:
         >>> from functorch_kit import config
-        >>> print(schedule_steps(config.Config()))
-        None
+        >>> job = config.Config(optimizer=config.OPTIMIZERS["schedule_free_sgd"]())
+        >>> make_options(job).evaluate.__name__
+        'schedule_free_params'
     """
-    if isinstance(config.schedule, Constant | Warmup | Piecewise):
-        return None
-    return config.train.schedule_steps or config.train.steps
+    settings = config.train
+    evaluate: Any = settings.evaluate
+    if evaluate == "auto":
+        averages = choice_of(config.optimizer).startswith("schedule_free")
+        evaluate = train.schedule_free_params if averages else "params"
+        evaluate = evaluate if settings.ema_decay is None else "ema"
+    return train.Options(
+        accumulate=settings.accumulate,
+        precision=precision.policy(settings.precision, settings.precision_keep),
+        remat=settings.remat,
+        remat_policy=settings.remat_policy,
+        frozen=settings.frozen,
+        ema=None if settings.ema_decay is None else _ema_decay,
+        evaluate=evaluate,
+        nonfinite=settings.nonfinite,
+        gradient_norm=settings.gradient_norm,
+    )
+
+
+def _ema_decay(hparams: HParams) -> Any:
+    return hparams["train.ema_decay"]
 
 
 def _rate(config: Config, hparams: HParams, peak: Any) -> Any:

@@ -9,6 +9,7 @@ going on with more steps does not stretch what was begun, unless it is asked to.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from functorch_kit.config.settings import setting
 
@@ -100,3 +101,16 @@ SCHEDULES: dict[str, type] = {
     "piecewise": Piecewise,
 }
 """Choice -> its settings."""
+
+
+def schedule_steps(config: Any) -> int | None:
+    """How many steps the schedule of a configuration is made for; None where it has no end.
+
+    Example:
+        >>> from functorch_kit.config import Config
+        >>> schedule_steps(Config(schedule=Cosine())), schedule_steps(Config(schedule=Warmup()))
+        (394, None)
+    """
+    if isinstance(config.schedule, Constant | Warmup | Piecewise):
+        return None
+    return config.train.schedule_steps or config.train.steps

@@ -4,7 +4,7 @@ The main job trains a small CNN on scanned digits for 20 epochs of 1,258 records
 A field that is ``traced`` only changes numbers: model, objective and optimizer take it as a
 hyperparameter, so a new value reuses the compiled program and a sweep may ``vmap`` over it. At its
 ``off`` value (a dropout of exactly 0, say) or null it is no argument at all, and costs nothing. The
-optimizers are in ``optimizers``, the schedules in ``schedules``.
+optimizers are in ``optimizers``, the schedules in ``schedules``, ``train`` in ``training``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from functorch_kit.config.optimizers import OPTIMIZERS, Adam
 from functorch_kit.config.schedules import SCHEDULES, Constant
 from functorch_kit.config.settings import setting
+from functorch_kit.config.training import Train
 
 _WIDTH = {"least": 1, "most": 65_536}
 _COUNT = {"least": 1, "most": 100_000_000}
-_STEPS = {"least": 1, "most": 2**31 - 1}  # the state counts its steps in 32 bits
 _SEED = {"least": 0, "most": 2**32 - 1}
 _SHARE = {"least": 0, "below": 1}
 
@@ -26,10 +26,6 @@ _SHARE = {"least": 0, "below": 1}
 def _dropout(default: float):
     text = "share of the activations that training drops"
     return setting(default, text, **_SHARE, traced=True, off=0.0)
-
-
-def _clip(text: str):
-    return setting(None, f"{text}; null: any", above=0, most=1e9, traced=True)
 
 
 @dataclasses.dataclass
@@ -118,42 +114,6 @@ class Text:
     path: str | None = setting(None, "a UTF-8 file; null: prose that comes with Python")
     context: int = setting(64, "characters in a window", least=1, most=1_000_000)
     validation: float = setting(0.1, "share at the end that is held out", **_SHARE)
-
-
-@dataclasses.dataclass
-class Train:
-    """How long, in which batches, and what is watched on the way."""
-
-    steps: int = setting(394, "optimizer steps in all", **_STEPS)
-    batch_size: int = setting(64, "records in a batch", **_COUNT)
-    eval_every: int | None = setting(20, "steps between evaluations; null: an epoch", **_STEPS)
-    checkpoint_every: int | None = setting(
-        None, "steps between checkpoints; null: at each evaluation", **_STEPS
-    )
-    log_every: int = setting(10, "steps between logged training rows", **_STEPS)
-    form: str = setting(
-        "auto",
-        "how steps are dispatched; auto asks the backend",
-        choices=("auto", "chunk", "single"),
-    )
-    label_smoothing: float = setting(
-        0.0, "share of the target spread over all classes", **_SHARE, traced=True, off=0.0
-    )
-    schedule_steps: int | None = setting(
-        None, "steps that the schedule is made for; null: train.steps", **_STEPS, traced=True
-    )
-    clip_norm: float | None = _clip("largest global norm of the gradient")
-    clip_value: float | None = _clip("largest absolute value of its entries")
-    clip_adaptive: float | None = _clip("largest ratio of a unit's gradient to its weights")
-    patience: int | None = setting(
-        None, "evaluations without improvement before stopping; null: never", **_STEPS
-    )
-    best: str = setting("loss", "metric of validation that the best checkpoint is best in")
-    best_mode: str = setting(
-        "auto",
-        "which way is better; auto goes by the metric's name",
-        choices=("auto", "min", "max"),
-    )
 
 
 @dataclasses.dataclass

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from functorch_kit.config.errors import ConfigError, shown, suggestion
-from functorch_kit.config.schedules import Constant, Piecewise, Warmup, WarmupStableDecay
+from functorch_kit.config.schedules import Constant, Piecewise, Warmup
 from functorch_kit.config.schema import Gaussian, GPTNano, Npz, SyntheticImages, choice_of
 
 _MOST_BYTES = 8 << 30
@@ -44,6 +44,7 @@ def go_together(config: Any) -> None:
     if hasattr(config, "optimizer"):
         _of_optimizer(config.optimizer)
         _of_schedule(config)
+        _of_options(config.train, choice_of(config.optimizer))
         better(config.train.best, config.train.best_mode)
     if getattr(config, "resume", None) and getattr(config, "overwrite", False):
         raise ConfigError("resume and overwrite exclude each other: give one of them")
@@ -138,22 +139,41 @@ def _of_schedule(config: Any) -> None:
         raise ConfigError(
             f"train.schedule_steps means nothing to schedule={name}, which has no end: give null"
         )
-    warmup = getattr(schedule, "warmup_steps", 0)
-    if steps is not None and warmup > steps:
-        raise ConfigError(
-            f"schedule.warmup_steps is {warmup}: train.schedule_steps, {steps}, must be as many"
-        )
     match schedule:
         case Piecewise(boundaries=boundaries, factors=factors) if len(boundaries) != len(factors):
             raise ConfigError(
                 f"schedule.boundaries has {len(boundaries)} entries and schedule.factors"
                 f" {len(factors)}: give one factor for each boundary"
             )
-        case WarmupStableDecay(decay_share=share) if steps is not None:
-            if warmup + share * steps > steps:
-                raise ConfigError(
-                    f"schedule.warmup_steps, {warmup}, and schedule.decay_share, {share:g}, take"
-                    f" more than the {steps} steps of train.schedule_steps: give less of one"
-                )
         case _:
             pass
+
+
+def _of_options(train: Any, optimizer: str) -> None:
+    if train.batch_size % train.accumulate:
+        raise ConfigError(
+            f"train.accumulate is {train.accumulate}: it must divide train.batch_size,"
+            f" {train.batch_size}"
+        )
+    if train.evaluate == "ema" and train.ema_decay is None:
+        raise ConfigError("train.evaluate is 'ema', and there is none: give train.ema_decay=0.999")
+    if train.precision_keep and train.precision in ("float32", "float64"):
+        raise ConfigError(
+            f"train.precision_keep means nothing to train.precision={train.precision}, in which"
+            " everything computes alike: give train.precision=bf16, say"
+        )
+    if train.remat_policy != "nothing" and not train.remat:
+        raise ConfigError(
+            "train.remat_policy is for the parts in train.remat: give train.remat=[<paths>]"
+        )
+    if optimizer == "lbfgs":
+        clips = ("clip_norm", "clip_value", "clip_adaptive")
+        for name in (each for each in clips if getattr(train, each) is not None):
+            raise ConfigError(
+                f"train.{name} would mislead the line search of optimizer=lbfgs: give null"
+            )
+        if train.precision == "fp16":
+            raise ConfigError(
+                "train.precision is 'fp16', whose overflows would end the line search of"
+                " optimizer=lbfgs: give float32"
+            )

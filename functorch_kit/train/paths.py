@@ -16,19 +16,20 @@ from typing import Any
 import jax
 import optax
 
-from functorch_kit.errors import UserError
+from functorch_kit.train.options import OptionsError
 from functorch_kit.types import Params, PyTree, path_matches, path_name
 
 Factors = Mapping[str, Any] | Callable[[Params], Mapping[str, Any]]
 """Pattern -> factor, or a function of the parameters that returns it (see ``layer_decay``)."""
 
 
-class PathError(UserError, ValueError):
+class PathError(OptionsError):
     """A pattern that names no parameter, or a parameter that no pattern names.
 
     Example:
-        >>> issubclass(PathError, ValueError)
-        True
+        >>> from functorch_kit.errors import UserError
+        >>> issubclass(PathError, UserError), issubclass(PathError, ValueError)
+        (True, True)
     """
 
 
@@ -200,7 +201,7 @@ def checked(
         ...     checked("no_decay", ["**/bais"], optax.sgd(0.1)).init({"dense": {"bias": 0}})
         ... except PathError as error:
         ...     print(error)
-        no_decay: '**/bais' names no parameter, did you mean 'dense/bias'?
+        no_decay: '**/bais' names nothing, did you mean 'dense/bias'?
     """
     inner = optax.with_extra_args_support(optimizer)
 
@@ -224,9 +225,9 @@ def check_patterns(option: str, patterns: Sequence[str], params: Params) -> None
     known = known_paths(params)
     for pattern in patterns:
         if not any(path_matches(pattern, path) for path in known):
-            near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.3)
+            near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.0)
             hint = f", did you mean {near[0]!r}?" if near else ""
-            raise PathError(f"{option}: {pattern!r} names no parameter{hint}")
+            raise PathError(f"{option}: {pattern!r} names nothing{hint}")
 
 
 def known_paths(params: Params) -> list[str]:

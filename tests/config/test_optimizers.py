@@ -12,7 +12,7 @@ import pytest
 from optax import contrib
 
 from functorch_kit import train
-from functorch_kit.config import GROUPS, OPTIMIZERS, Config, from_dict, slots, to_dict, traced
+from functorch_kit.config import OPTIMIZERS, Config, from_dict, to_dict, traced
 from functorch_kit.config.optimization import make_optimizer
 from functorch_kit.config.settings import setting_of
 
@@ -76,7 +76,8 @@ def test_every_optimizer_of_optax_is_in_the_table():
     for module in (optax, contrib):
         functions = {
             name for name, value in vars(module).items()
-            if inspect.isfunction(value) and makes_one(value) and not name.startswith(("_", "scale"))
+            if inspect.isfunction(value) and makes_one(value)
+            and not name.startswith(("_", "scale"))
         }  # fmt: skip
         assert functions - {"schedule_free", *LEFT_OUT} <= set(OPTIMIZERS)
 
@@ -112,9 +113,7 @@ def test_an_optimizer_of_a_configuration_descends_and_every_number_of_it_is_an_a
     values |= {"learning_rates": ["head=0.9"]} if "layers" in values else {}
     values |= {"layer_decay": 0.9} if "layers" in values else {}
     config = from_dict({"optimizer": values})
-    hparams = {
-        key: value for key, value in traced(config).items() if key.startswith("optimizer.")
-    }
+    hparams = {key: value for key, value in traced(config).items() if key.startswith("optimizer.")}
     every = {
         f"optimizer.{field.name}" for field in dataclasses.fields(config.optimizer)
         if setting_of(field).traced
