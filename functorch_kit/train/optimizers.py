@@ -89,9 +89,11 @@ def _sam(
     return sam(base, radius, every_other_step=every_other_step)
 
 
-def _sophia(learning_rate: Any, **settings: Any) -> optax.GradientTransformation:
+def _sophia(
+    learning_rate: Any, *, weight_decay_mask: Any = None, **settings: Any
+) -> optax.GradientTransformation:
     """optax calls the loss that it differentiates twice ``obj_fn``, and a step ``value_fn``."""
-    inner = contrib.sophia(learning_rate, **settings)
+    inner = contrib.sophia(learning_rate, weight_decay_mask=weight_decay_mask, **settings)
 
     def update(updates: PyTree, state: Any, params: Any = None, *, value_fn: Any = None, **_: Any):
         return inner.update(updates, state, params, obj_fn=value_fn)
