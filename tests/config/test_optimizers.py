@@ -15,6 +15,7 @@ from functorch_kit import train
 from functorch_kit.config import OPTIMIZERS, Config, from_dict, to_dict, traced
 from functorch_kit.config.optimization import make_optimizer
 from functorch_kit.config.settings import setting_of
+from functorch_kit.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")  # optax runs in all of these
 
@@ -46,7 +47,7 @@ def configured(name: str, **settings: Any) -> Config:
     return from_dict({"optimizer": {"name": name, **SMALL.get(name, {}), **settings}})
 
 
-def loss(params: Any) -> jax.Array:
+def loss(params: Any, grad_fn: Any = None) -> jax.Array:
     return sum(jnp.sum((leaf - 0.25) ** 2) for leaf in jax.tree.leaves(params)) / 2 + 0.0
 
 
@@ -100,37 +101,72 @@ def test_settings_have_the_names_and_defaults_of_optax(name: str):
         assert ours == default or (ours == off and default is None), key
 
 
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_an_optimizer_of_a_configuration_descends_and_every_number_of_it_is_an_argument(name: str):
-    config = configured(name)
-    values = to_dict(config)["optimizer"]
-    # What is off is on here, and a number is none that optax might branch on.
-    for field in dataclasses.fields(config.optimizer):
+def with_everything_on(name: str) -> Config:
+    """What is off or null in an optimizer's settings is on: its numbers are arguments then."""
+    values = to_dict(configured(name))["optimizer"]
+    for field in dataclasses.fields(OPTIMIZERS[name]):
         setting = setting_of(field)
-        if setting.traced and (values[field.name] is None or values[field.name] == setting.off):
-            values[field.name] = 0.01 if "momentum" not in field.name else 0.5
-    values |= {"layers": ["dense", "head"]} if "layers" in values else {}
-    values |= {"learning_rates": ["head=0.9"]} if "layers" in values else {}
-    values |= {"layer_decay": 0.9} if "layers" in values else {}
-    config = from_dict({"optimizer": values})
+        if setting.traced and values[field.name] in (None, setting.off):
+            values[field.name] = 0.5 if "momentum" in field.name else 0.01
+    if "layers" in values:
+        values |= {"layers": ["dense", "head"], "learning_rates": ["head=0.9"], "layer_decay": 0.9}
+    return from_dict({"optimizer": values})
+
+
+def program(config: Config) -> Any:
     hparams = {key: value for key, value in traced(config).items() if key.startswith("optimizer.")}
-    every = {
+    return jax.make_jaxpr(lambda h: descend(config, h, START, 2))(train.as_hparams(hparams))
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_every_number_of_an_optimizer_is_an_argument_of_the_program(name: str):
+    config = with_everything_on(name)
+    hparams = [key for key in traced(config) if key.startswith("optimizer.")]
+    numbers = {
         f"optimizer.{field.name}" for field in dataclasses.fields(config.optimizer)
         if setting_of(field).traced
     }  # fmt: skip
-    assert every <= {key.partition("[")[0] for key in hparams}
-    closed = jax.make_jaxpr(lambda h, params: descend(config, h, params, 3))(
-        train.as_hparams(hparams), START
-    )
-    used = {id(v) for equation in closed.jaxpr.eqns for v in equation.invars}
-    unused = [
-        key for key, v in zip(sorted(hparams), closed.jaxpr.invars, strict=False)
-        if id(v) not in used
-    ]  # fmt: skip
-    assert unused == []
+    assert numbers <= {key.partition("[")[0] for key in hparams}
+    jaxpr = program(config).jaxpr
+    used = {id(each) for equation in jaxpr.eqns for each in equation.invars}
+    arguments = zip(sorted(hparams), jaxpr.invars, strict=True)
+    assert [key for key, argument in arguments if id(argument) not in used] == []
 
-    plain = configured(name)
-    descent = jax.jit(lambda h: descend(plain, h, START, 25)[1])
-    losses = descent(train.as_hparams(traced(plain)))
+
+STATIC = [
+    (name, field.name)
+    for name, option in OPTIMIZERS.items()
+    for field in dataclasses.fields(option)
+    if not setting_of(field).traced and field.name not in {*COMPOSED, "adam", "stacked"}
+]
+OTHER = {"preconditioning": "spectral", "variant": "sps+", "min_dim_size_to_factor": 64, "rank": 1}
+
+
+@pytest.mark.parametrize(("name", "key"), STATIC)
+def test_every_other_setting_of_an_optimizer_makes_another_program(name: str, key: str):
+    config = with_everything_on(name)
+    values = to_dict(config)["optimizer"]
+    value = values[key]
+    if key in OTHER:
+        values[key] = OTHER[key]
+    else:
+        values[key] = not value if isinstance(value, bool) else value + 1
+    other = from_dict({"optimizer": values})
+    assert str(program(other)) != str(program(config))
+
+
+def test_muon_has_its_paths_from_the_configuration():
+    stack = {"dense": {"kernel": jnp.ones((2, 3, 3))}}
+    make_optimizer(configured("muon", stacked=["dense"]), {}).init(stack)
+    for refused in (configured("muon", adam=["dense"], stacked=["dense"]), configured("muon")):
+        with pytest.raises(UserError, match="no parameter is a hidden matrix"):
+            make_optimizer(refused, {}).init(stack)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_every_optimizer_of_a_configuration_descends(name: str):
+    config = configured(name)
+    descent = jax.jit(lambda h: descend(config, h, START, 25)[1])
+    losses = descent(train.as_hparams(traced(config)))
     assert np.isfinite(losses).all()
     assert float(losses[-1]) < float(losses[0])
