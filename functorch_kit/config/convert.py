@@ -146,12 +146,14 @@ def unknown_choice(group: str, value: Any, choices: list[str]) -> ConfigError:
     """
     typed = named(value) if isinstance(value, str) else shown(value)
     hint = suggestion(value, choices).replace(": ", "; ") if isinstance(value, str) else ""
-    return ConfigError(f"{group}={typed} is not a choice: choose {listed(choices)}{hint}")
+    few = _few(choices, 12)
+    more = "" if len(few) == len(choices) else ", see --help"
+    return ConfigError(f"{group}={typed} is not a choice: choose {listed(few)}{more}{hint}")
 
 
-def _few(choices: list[str]) -> list[str]:
-    """The first of many choices, and how many more there are."""
-    return choices if len(choices) <= 5 else [*choices[:4], f"{len(choices) - 4} others"]
+def _few(choices: list[str], most: int = 5) -> list[str]:
+    """Choices as a message lists them: of more than ``most``, the first and how many others."""
+    return choices if len(choices) <= most else [*choices[:4], f"{len(choices) - 4} others"]
 
 
 def _section(group: str, values: Any, schema: type) -> Any:

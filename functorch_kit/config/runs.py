@@ -97,7 +97,7 @@ def resumed(config: Config, given: Collection[str]) -> Config:
         group, _, key = name.rpartition(".")
         if name != "resume":
             setattr(*((run.train, key) if group else (run, key)), _value(config, name))
-    return from_dict(to_dict(dataclasses.replace(run, resume=config.resume)))
+    return dataclasses.replace(from_dict(to_dict(run)), resume=config.resume)
 
 
 def new_run_dir(config: Config, parent: str | Path = "runs", prefix: str = "") -> Path:

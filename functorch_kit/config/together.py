@@ -135,7 +135,9 @@ def _of_schedule(config: Any) -> None:
             f"schedule={name} needs a learning rate to follow it, and optimizer={chosen} sizes its"
             " own steps: give schedule=constant"
         )
-    if steps is not None and isinstance(schedule, Constant | Warmup | Piecewise):
+    # What goes on has the schedule of its run, which `resumed` asks about.
+    goes_on = config.resume is not None
+    if not goes_on and steps is not None and isinstance(schedule, Constant | Warmup | Piecewise):
         raise ConfigError(
             f"train.schedule_steps means nothing to schedule={name}, which has no end: give null"
         )
