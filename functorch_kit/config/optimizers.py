@@ -107,12 +107,9 @@ OPTIMIZERS: dict[str, type] = {}
 """Choice -> its settings."""
 
 
-def _row(name: str, kind: str, text: str, *, mask: bool = False, **fields: Field) -> None:
-    bases = (Decaying if mask else Optimizer,)
-    if name == "lbfgs":
-        bases = ()
+def _row(name: str, kind: str, text: str, base: type = Optimizer, /, **fields: Field) -> None:
     made = dataclasses.make_dataclass(
-        kind, [(key, *field) for key, field in fields.items()], bases=bases
+        kind, [(key, *field) for key, field in fields.items()], bases=(base,)
     )
     made.__doc__, made.__module__ = f"{text}.", __name__
     OPTIMIZERS[name] = made
@@ -124,20 +121,20 @@ _row("sgd", "SGD", "Stochastic gradient descent",
 _row("adam", "Adam", "Adam (Kingma and Ba, 2015)",
      learning_rate=_rate(1e-3), **_moments(), eps=_eps(1e-8), eps_root=_root(0.0),
      nesterov=_NESTEROV)
-_row("adamw", "AdamW", "Adam with decoupled weight decay (Loshchilov and Hutter, 2019)", mask=True,
+_row("adamw", "AdamW", "Adam with decoupled weight decay (Loshchilov and Hutter, 2019)", Decaying,
      learning_rate=_rate(1e-3), **_moments(), eps=_eps(1e-8), eps_root=_root(0.0),
      weight_decay=_weight_decay(1e-4), nesterov=_NESTEROV)
-_row("acprop", "ACProp", "AdaBelief, centred and asynchronous (Zhuang et al., 2021)", mask=True,
+_row("acprop", "ACProp", "AdaBelief, centred and asynchronous (Zhuang et al., 2021)", Decaying,
      learning_rate=_rate(1e-3), **_moments(), eps=_eps(1e-16), eps_root=_root(1e-16),
      weight_decay=_weight_decay())
 _row("adabelief", "AdaBelief", "AdaBelief (Zhuang et al., 2020)",
      learning_rate=_rate(1e-3), **_moments(), eps=_eps(1e-16), eps_root=_root(1e-16),
      nesterov=_NESTEROV)
-_row("adadelta", "AdaDelta", "Adadelta (Zeiler, 2012)", mask=True,
+_row("adadelta", "AdaDelta", "Adadelta (Zeiler, 2012)", Decaying,
      learning_rate=_rate(1.0), rho=_decay_rate(0.9, "decay of the averages"), eps=_eps(1e-6),
      weight_decay=_weight_decay())
 _row("adafactor", "AdaFactor", "Adafactor, with factored second moments (Shazeer and Stern, 2018)",
-     mask=True, learning_rate=_rate(1e-3),
+     Decaying, learning_rate=_rate(1e-3),
      min_dim_size_to_factor=_count(128, "smallest size of an axis that is factored"),
      decay_rate=_decay_rate(0.8, "power of the second moment's decay", most=10, below=None),
      decay_offset=_count(0, "steps made before, for fine-tuning", least=0, traced=True),
@@ -151,13 +148,13 @@ _row("adagrad", "AdaGrad", "Adagrad (Duchi et al., 2011)",
      eps=_eps(1e-7))
 _row("adamax", "AdaMax", "Adam with the infinity norm (Kingma and Ba, 2015)",
      learning_rate=_rate(2e-3), **_moments(), eps=_eps(1e-8))
-_row("adamaxw", "AdaMaxW", "AdaMax with decoupled weight decay", mask=True,
+_row("adamaxw", "AdaMaxW", "AdaMax with decoupled weight decay", Decaying,
      learning_rate=_rate(2e-3), **_moments(), eps=_eps(1e-8), weight_decay=_weight_decay(1e-4))
-_row("adan", "Adan", "Adaptive Nesterov momentum (Xie et al., 2022)", mask=True,
+_row("adan", "Adan", "Adaptive Nesterov momentum (Xie et al., 2022)", Decaying,
      learning_rate=_rate(1e-3), **_moments(0.98, 0.92),
      b3=_decay_rate(0.99, "decay of the squared differences"),
      eps=_eps(1e-8), eps_root=_root(1e-8), weight_decay=_weight_decay())
-_row("ademamix", "AdEMAMix", "Adam with two averages (Pagliardini et al., 2024)", mask=True,
+_row("ademamix", "AdEMAMix", "Adam with two averages (Pagliardini et al., 2024)", Decaying,
      learning_rate=_rate(1e-3), **_moments(), b3=_decay_rate(0.9999, "decay of the slow average"),
      alpha=_any_number(5.0, "weight of the slow average"), eps=_eps(1e-8),
      eps_root=_root(0.0), weight_decay=_weight_decay())
@@ -169,34 +166,35 @@ _row("amsgrad", "AMSGrad", "Adam whose second moment never shrinks (Reddi et al.
      bias_correction_mu=_flag(True, "whether the first moment's bias is corrected"),
      bias_correction_nu=_flag(True, "whether the second moment's bias is corrected"))
 _row("cocob", "COCOB", "Coin betting, without a learning rate (Orabona and Tommasi, 2017)",
-     mask=True, learning_rate=_rate(1.0, "factor of the steps"),
+     Decaying, learning_rate=_rate(1.0, "factor of the steps"),
      alpha=_positive(100.0, "how slowly it begins"), eps=_eps(1e-8), weight_decay=_weight_decay())
 _row("dadapt_adamw", "DAdaptAdamW", "AdamW that finds its learning rate (Defazio et al., 2023)",
      learning_rate=_rate(1.0, "factor of the steps"),
      betas=(tuple[float, float], setting((0.9, 0.999), "decays of the moments", least=0, below=1,
                                          traced=True)),
      eps=_eps(1e-8), estim_lr0=_positive(1e-6, _FIRST_DISTANCE), weight_decay=_weight_decay())
-_row("dog", "DoG", "Distance over gradients (Ivgi et al., 2023)", mask=True,
+_row("dog", "DoG", "Distance over gradients (Ivgi et al., 2023)", Decaying,
      learning_rate=_rate(1.0, "factor of the steps"), eps=_eps(1e-8), weight_decay=_weight_decay())
-_row("dowg", "DoWG", "Distance over weighted gradients (Khaled et al., 2023)", mask=True,
+_row("dowg", "DoWG", "Distance over weighted gradients (Khaled et al., 2023)", Decaying,
      learning_rate=_rate(1.0, "factor of the steps"), eps=_eps(1e-4), weight_decay=_weight_decay())
 _row("fromage", "Fromage", "Steps relative to a layer's norm (Bernstein et al., 2020)",
      learning_rate=_rate(0.01), min_norm=_eps(1e-6, "smallest norm"))
-_row("galore", "GaLore", "Adam on gradients of low rank (Zhao et al., 2024)", mask=True,
+_row("galore", "GaLore", "Adam on gradients of low rank (Zhao et al., 2024)", Decaying,
      learning_rate=_rate(1e-3), rank=_count(128, "rank", most=65_536),
      update_proj_gap=_count(200, "steps between projections", traced=True),
      scale=_positive(1.0, "factor of the updates"), weight_decay=_weight_decay())
-_row("lamb", "LAMB", "AdamW with a rate for each layer (You et al., 2020)", mask=True,
+_row("lamb", "LAMB", "AdamW with a rate for each layer (You et al., 2020)", Decaying,
      learning_rate=_rate(1e-3), **_moments(), eps=_eps(1e-6), eps_root=_root(0.0),
      weight_decay=_weight_decay())
-_row("lars", "LARS", "SGD with a rate for each layer (You et al., 2017)", mask=True,
+_row("lars", "LARS", "SGD with a rate for each layer (You et al., 2017)", Decaying,
      learning_rate=_rate(0.1), weight_decay=_weight_decay(),
      trust_coefficient=_positive(1e-3, "step relative to a layer's norm"), eps=_eps(0.0),
      momentum=_decay_rate(0.9, "decay of the running sum"), nesterov=_NESTEROV)
 _row("lbfgs", "LBFGS", "L-BFGS with a line search, for whole batches (Liu and Nocedal, 1989)",
+     object,
      memory_size=_count(10, "steps that are remembered", most=1000),
      scale_init_precond=_flag(True, "whether the first direction is scaled"))
-_row("lion", "Lion", "The sign of momentum (Chen et al., 2023)", mask=True,
+_row("lion", "Lion", "The sign of momentum (Chen et al., 2023)", Decaying,
      learning_rate=_rate(1e-4), **_moments(0.9, 0.99), weight_decay=_weight_decay(1e-3))
 _row("madgrad", "MADGRAD", "Momentumised, adaptive, dual averaged (Defazio and Jelassi, 2021)",
      learning_rate=_rate(1e-2), momentum=_decay_rate(0.9, "decay of the running sum"),
@@ -210,7 +208,7 @@ _row("momo_adam", "MomoAdam", "Adam with a step found from the loss (Schaipp et 
      lower_bound=_any_number(0.0, "what the loss is never below"), weight_decay=_weight_decay(),
      adapt_lower_bound=_flag(False, "whether that bound is found on the way"))
 _row("muon", "Muon", "Muon for hidden matrices, AdamW for the rest (Jordan et al., 2024)",
-     mask=True, learning_rate=_rate(0.02),
+     Decaying, learning_rate=_rate(0.02),
      adam=(tuple[str, ...], setting(("**/embedding", "head"), "matrices for AdamW", **_PATTERNS)),
      stacked=(tuple[str, ...], setting((), "parts with a leading axis of layers", **_PATTERNS)),
      ns_steps=_count(5, "Newton-Schulz iterations", most=100),
@@ -229,7 +227,7 @@ _row("muon", "Muon", "Muon for hidden matrices, AdamW for the rest (Jordan et al
 _row("nadam", "NAdam", "Adam with Nesterov's momentum (Dozat, 2016)",
      learning_rate=_rate(1e-3), **_moments(), eps=_eps(1e-8), eps_root=_root(0.0),
      nesterov=_NADAM)
-_row("nadamw", "NAdamW", "NAdam with decoupled weight decay", mask=True,
+_row("nadamw", "NAdamW", "NAdam with decoupled weight decay", Decaying,
      learning_rate=_rate(1e-3), **_moments(), eps=_eps(1e-8), eps_root=_root(0.0),
      weight_decay=_weight_decay(1e-4), nesterov=_NADAM)
 _row("noisy_sgd", "NoisySGD", "SGD with annealed noise (Neelakantan et al., 2015)",
@@ -273,18 +271,18 @@ _row("rprop", "Rprop", "Resilient propagation, for whole batches (Riedmiller and
      eta_minus=_decay_rate(0.5, "factor of a step that was too large"),
      eta_plus=_number(1.2, "factor of one that was not", above=1, most=100),
      min_step_size=_positive(1e-6, "smallest step"), max_step_size=_positive(50.0, "largest step"))
-_row("sam", "SAM", "Sharpness-aware minimisation with SGD (Foret et al., 2021)", mask=True,
+_row("sam", "SAM", "Sharpness-aware minimisation with SGD (Foret et al., 2021)", Decaying,
      learning_rate=_rate(0.01), radius=_positive(0.05, "distance of the worst point"),
      momentum=_MOMENTUM_OFF, nesterov=_NESTEROV, weight_decay=_weight_decay(),
      every_other_step=_flag(False, "whether a step is spent on the worst point"))
 _row("schedule_free_adamw", "ScheduleFreeAdamW", "AdamW without a schedule (Defazio et al., 2024)",
-     mask=True, learning_rate=_rate(0.0025),
+     Decaying, learning_rate=_rate(0.0025),
      b1=_number(0.9, "share of the average where gradients are taken", above=0, below=1),
      b2=_decay_rate(0.999, "decay of the second moment"), eps=_eps(1e-8),
      weight_decay=_weight_decay(),
      weight_lr_power=_any_number(2.0, "how much less small steps count in the average"))
 _row("schedule_free_sgd", "ScheduleFreeSGD", "SGD without a schedule (Defazio et al., 2024)",
-     mask=True, learning_rate=_rate(1.0),
+     Decaying, learning_rate=_rate(1.0),
      b1=_number(0.9, "share of the average where gradients are taken", above=0, below=1),
      weight_decay=_weight_decay(),
      weight_lr_power=_any_number(2.0, "how much less small steps count in the average"))
@@ -293,12 +291,12 @@ _row("sign_sgd", "SignSGD", "The sign of the gradient (Bernstein et al., 2018)",
 _row("signum", "Signum", "The sign of momentum (Bernstein et al., 2018)",
      learning_rate=_rate(1e-3), beta=_decay_rate(0.9, "decay of the running sum"))
 _row("simplified_ademamix", "SimplifiedAdEMAMix", "AdEMAMix in one average (Morwani et al., 2025)",
-     mask=True, learning_rate=_rate(1e-3), **_moments(0.99, 0.95),
+     Decaying, learning_rate=_rate(1e-3), **_moments(0.99, 0.95),
      alpha=_any_number(0.0, "weight of the gradient"), eps=_eps(1e-8), eps_root=_root(0.0),
      weight_decay=_weight_decay())
 _row("sm3", "SM3", "Adagrad in little memory (Anil et al., 2019)",
      learning_rate=_rate(0.1), momentum=_decay_rate(0.9, "decay of the running sum"))
-_row("sophia", "Sophia", "A diagonal of the Hessian, estimated (Liu et al., 2023)", mask=True,
+_row("sophia", "Sophia", "A diagonal of the Hessian, estimated (Liu et al., 2023)", Decaying,
      learning_rate=_rate(1e-3), **_moments(0.965, 0.99), eps=_eps(1e-8),
      weight_decay=_weight_decay(1e-4), gamma=_positive(0.01, "factor of the diagonal"),
      clip_threshold=_positive(1.0, "largest entry of an update"),

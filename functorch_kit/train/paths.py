@@ -67,7 +67,7 @@ def by_path(
 
         return jax.tree_util.tree_map_with_path(label, params)
 
-    return checked("by_path", list(optimizers), optax.partition(dict(optimizers), labels))
+    return checked("by_path", list(optimizers), optax.partition({**optimizers}, labels))
 
 
 def scale_by_path(factors: Factors) -> optax.GradientTransformationExtraArgs:

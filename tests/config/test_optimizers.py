@@ -48,7 +48,8 @@ def configured(name: str, **settings: Any) -> Config:
 
 
 def loss(params: Any, grad_fn: Any = None) -> jax.Array:
-    return sum(jnp.sum((leaf - 0.25) ** 2) for leaf in jax.tree.leaves(params)) / 2 + 0.0
+    squares = [jnp.sum((leaf - 0.25) ** 2) for leaf in jax.tree.leaves(params)]
+    return jnp.stack(squares).sum() / 2
 
 
 def descend(config: Config, hparams: Any, params: Any, steps: int) -> Any:

@@ -139,6 +139,7 @@ def rates(config: Config, steps: int, hparams: Any = None) -> np.ndarray:
     one = {"w": jnp.ones(1)}
 
     def step(state: Any, _: Any) -> Any:
+        update: Any
         update, state = optimizer.update(one, state, one)
         return state, -update["w"][0]
 
@@ -266,7 +267,7 @@ def test_another_value_of_any_argument_does_not_compile_again(schedule: str):
     state = train.init_state(
         experiment.model, experiment.optimizer, x_spec, hparams=hparams, options=options
     )
-    step = jax.jit(train.make_train_step(experiment.objective, experiment.optimizer, options))
+    step: Any = jax.jit(train.make_train_step(experiment.objective, experiment.optimizer, options))
     batch = experiment.data.train(0)
 
     def two_steps(hparams: Any) -> Any:

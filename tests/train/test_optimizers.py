@@ -140,6 +140,7 @@ def test_schedule_free_evaluates_the_mean_of_its_iterates():
     optimizer = optax.chain(optax.identity(), train.schedule_free_sgd(0.5, b1=0.9))
     state = linear_state(optimizer)
     zeros = jax.tree.map(jnp.zeros_like, state.params)
+    params: Any
     params, opt_state = zeros, optimizer.init(zeros)
     for _ in range(4):
         update, opt_state = optimizer.update(jax.tree.map(jnp.ones_like, zeros), opt_state, params)

@@ -101,7 +101,8 @@ def test_a_factor_may_be_traced_and_keeps_the_dtype_of_the_updates():
     def scaled(factor):
         updates = {"head": jnp.ones(2, jnp.bfloat16)}
         optimizer = train.scale_by_path({"head": factor})
-        return optimizer.update(updates, optimizer.init(updates))[0]["head"]
+        scaled: Any = optimizer.update(updates, optimizer.init(updates))[0]
+        return scaled["head"]
 
     many = jax.vmap(scaled)(jnp.array([0.5, 2.0]))
     assert many.dtype == jnp.bfloat16

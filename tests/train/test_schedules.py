@@ -88,6 +88,8 @@ TRACED: dict[str, tuple[Any, dict[str, float]]] = {
 def test_a_schedule_has_the_values_of_optax_in_float64(
     x64: None, standard_promotion: None, name: str
 ):
+    ours: Any
+    theirs: Any
     ours, theirs = CASES[name]
     for count in COUNTS:
         value = ours(jnp.int32(count))
@@ -104,7 +106,8 @@ def test_every_argument_may_be_traced_and_a_sweep_may_map_over_it(name: str):
     def curve(peak, settings):
         return jax.vmap(make(peak, **settings))(steps)
 
-    curve, peak = jax.jit(curve), jnp.float32(PEAK)
+    compiled: Any = jax.jit(curve)
+    curve, peak = compiled, jnp.float32(PEAK)
     for key in settings:
         lanes = jnp.array([1.0, 0.5, 0.25], jnp.float32) * settings[key]
         axes = {other: 0 if other == key else None for other in settings}
@@ -112,7 +115,7 @@ def test_every_argument_may_be_traced_and_a_sweep_may_map_over_it(name: str):
         alone = [curve(peak, {**settings, key: lane}) for lane in lanes]
         np.testing.assert_allclose(together, alone, rtol=1e-6)
         assert not np.allclose(together[0], together[1]), key
-    assert curve._cache_size() == 1
+    assert compiled._cache_size() == 1
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 5, 100])
