@@ -208,8 +208,16 @@ def test_a_metric_says_by_its_name_which_way_is_better(metric: str, way: str):
 
 # Every traced setting of the schema, with a configuration in which it is an argument.
 ON: dict[str, Any] = {
-    "label_smoothing": 0.1, "clip_norm": 1.0, "clip_value": 0.5, "clip_adaptive": 0.1,
+    "label_smoothing": 0.1, "clip_norm": 1e-3, "clip_value": 1e-3, "clip_adaptive": 1e-2,
     "ema_decay": 0.9, "steps": 30, "batch_size": 8,
+}  # fmt: skip
+
+
+# Schedules all of whose numbers count within three steps.
+EARLY: dict[str, Any] = {
+    "warmup": {"warmup_steps": 2}, "linear": {"warmup_steps": 1}, "cosine": {"warmup_steps": 1},
+    "one_cycle": {"rise": 0.03, "final": 0.1}, "wsd": {"warmup_steps": 1, "decay_share": 0.98},
+    "piecewise": {"boundaries": (1, 2), "factors": (0.5, 0.5), "warmup_steps": 1},
 }  # fmt: skip
 
 
@@ -243,9 +251,10 @@ def changed(config: Config) -> Config:
         *(pytest.param(name, marks=pytest.mark.soak) for name in ("warmup", "linear")),
     ],
 )
-def test_another_value_of_any_argument_does_not_compile_again(schedule: str):
+def test_another_value_of_any_argument_counts_and_does_not_compile_again(schedule: str):
     optimizer = AdamW(
         eps_root=1e-9,
+        weight_decay=0.5,
         learning_rates=("hidden_0=0.5",),
         layer_decay=0.9,
         layers=("hidden_0", "head"),
@@ -256,7 +265,7 @@ def test_another_value_of_any_argument_does_not_compile_again(schedule: str):
     config = Config(
         model=MLP(hidden=(4,), dropout=0.1),
         optimizer=optimizer,
-        schedule=SCHEDULES[schedule](),
+        schedule=SCHEDULES[schedule](**EARLY[schedule]),
         train=train_settings,
     )
     experiment, other = build(config), build(changed(config))
@@ -270,15 +279,17 @@ def test_another_value_of_any_argument_does_not_compile_again(schedule: str):
     step: Any = jax.jit(train.make_train_step(experiment.objective, experiment.optimizer, options))
     batch = experiment.data.train(0)
 
-    def two_steps(hparams: Any) -> Any:
-        # At the first, schedules with a warm-up stand still.
-        return step(hparams, step(hparams, state, batch)[0], batch)[0]
+    def after_three_steps(hparams: Any) -> list[np.ndarray]:
+        reached = state
+        for _ in range(3):
+            reached, _ = step(hparams, reached, batch)
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(reached.replace(key=()))]
 
-    before = two_steps(hparams)
+    before = after_three_steps(hparams)
     for name, value in other.hparams.items():
-        assert value != experiment.hparams[name], name
-        after = two_steps(hparams | train.as_hparams({name: value}))
-        assert jax.tree.structure(after) == jax.tree.structure(before)
+        after = after_three_steps(hparams | train.as_hparams({name: value}))
+        changes = any((x != y).any() for x, y in zip(before, after, strict=True))
+        assert changes, name
     assert step._cache_size() == 1
 
 
