@@ -117,17 +117,23 @@ def schedule_free_params(state: Any) -> Params:
     if len(found) != 1:
         raise UserError(
             f"schedule_free_params: the optimizer's state holds {len(found)} schedule-free ones:"
-            " it is for one schedule-free optimizer of all parameters"
+            " it is for an optimizer with one"
         )
     (free,) = found
-    # Frozen parameters have no average: the optimizer never saw them.
-    params = state.params
-    seen = jax.tree.map(lambda z, now: None if z is None else now, free.z, params, is_leaf=_no)
-    average = contrib.schedule_free_eval_params(free, seen)
+    # It never saw parameters that are frozen or another optimizer's: they have no average.
+    averaged = free._replace(z=jax.tree.map(_seen, free.z, is_leaf=_unseen))
+    params = jax.tree.map(
+        lambda z, now: None if z is None else now, averaged.z, state.params, is_leaf=_unseen
+    )
+    average = contrib.schedule_free_eval_params(averaged, params)
     return jax.tree.map(
-        lambda mean, now: now if mean is None else mean, average, params, is_leaf=_no
+        lambda mean, now: now if mean is None else mean, average, state.params, is_leaf=_unseen
     )
 
 
-def _no(node: Any) -> bool:
-    return node is None
+def _unseen(node: Any) -> bool:
+    return node is None or isinstance(node, optax.MaskedNode)
+
+
+def _seen(node: Any) -> Any:
+    return None if _unseen(node) else node

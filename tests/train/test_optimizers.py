@@ -159,8 +159,20 @@ def test_frozen_parameters_are_their_own_schedule_free_average():
     np.testing.assert_allclose(average["kernel"], state.params["kernel"], rtol=1e-5)
 
 
+def test_a_part_may_be_trained_schedule_free_and_the_rest_in_another_way():
+    optimizer = train.by_path({"kernel": train.schedule_free_sgd(0.5), "bias": optax.sgd(0.1)})
+    state = linear_state(optimizer)
+    ones = jax.tree.map(jnp.ones_like, state.params)
+    _, opt_state = optimizer.update(ones, state.opt_state, state.params)
+    moved = state.replace(params=ones, opt_state=opt_state)
+    average = train.schedule_free_params(moved)
+    assert average["bias"] is moved.params["bias"]
+    z = np.asarray(state.params["kernel"]) - 0.5
+    np.testing.assert_allclose(average["kernel"], (1 - 0.1 * z) / 0.9, rtol=1e-5)
+
+
 def test_parameters_without_an_average_are_refused():
-    with pytest.raises(UserError, match="holds 0 schedule-free ones: it is for one"):
+    with pytest.raises(UserError, match="holds 0 schedule-free ones: it is for an"):
         train.schedule_free_params(linear_state(optax.sgd(0.1)))
 
 
