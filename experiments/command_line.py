@@ -126,4 +126,7 @@ def _only(words: Iterable[str], start: str) -> str | None:
 def _unreadable(typed: str) -> ConfigError:
     if "=" not in typed:
         return ConfigError(f"{shown(typed)} is not a setting: write name=value, see --help")
+    value = typed.partition("=")[2]
+    if value.startswith("[") and value.endswith("]"):
+        return ConfigError(f'{shown(typed)} cannot be read: write text in a list as ["stem=0.1"]')
     return ConfigError(f"{shown(typed)} cannot be read: write name='value', with the quotes")

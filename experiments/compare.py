@@ -9,13 +9,9 @@ import dataclasses
 
 import frame
 
-from functorch_kit.config import Config, new_run_dir, setting
+from functorch_kit.config import OF_WHOLE_RUNS, Config, new_run_dir, setting
 
 VARIANTS = ("eager", "disable_jit", "jit", "aot", "scan")
-UNUSED = [f.name for f in dataclasses.fields(Config) if f.name in ("resume", "overwrite")] + [
-    f"train.{name}"
-    for name in ("steps", "eval_every", "checkpoint_every", "log_every", "form", "patience", "best")
-]
 
 
 @dataclasses.dataclass
@@ -30,12 +26,18 @@ def compare(config: Comparison, job: frame.Job) -> None:
     from functorch_kit.config import build
 
     experiment = build(config)
-    hparams = train.as_hparams(experiment.hparams)
+    chosen = experiment.options
+    hparams = train.as_hparams(experiment.hparams, chosen.policy.params)
     x_spec = experiment.data.train.spec["x"]
     state = train.init_state(
-        experiment.model, experiment.optimizer, x_spec, hparams=hparams, seed=config.seed
+        experiment.model,
+        experiment.optimizer,
+        x_spec,
+        hparams=hparams,
+        seed=config.seed,
+        options=chosen,
     )
-    step = train.make_train_step(experiment.objective, experiment.optimizer)
+    step = train.make_train_step(experiment.objective, experiment.optimizer, chosen)
     options = {name: getattr(config, name) for name in ("variants", "rounds", "scan_length")}
     batch = experiment.data.train(0)
     comparison = program.compare(step, hparams, state, batch, carry=1, **options).to_dict()
@@ -46,4 +48,4 @@ def compare(config: Comparison, job: frame.Job) -> None:
 
 
 if __name__ == "__main__":
-    frame.run(compare, Comparison, unused=UNUSED)
+    frame.run(compare, Comparison, unused=OF_WHOLE_RUNS)

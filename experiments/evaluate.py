@@ -32,19 +32,21 @@ def evaluate(config: Evaluation, job: frame.Job) -> None:
     if pipeline is None:
         raise ConfigError(f"data={experiment.data.name} has no {config.split} part to evaluate")
     program.use_cache()
-    hparams = train.as_hparams(experiment.hparams)
+    options = experiment.options
+    hparams = train.as_hparams(experiment.hparams, options.policy.params)
     x_spec = experiment.data.train.spec["x"]
-    init = train.make_init(experiment.model, experiment.optimizer, x_spec)
+    init = train.make_init(experiment.model, experiment.optimizer, x_spec, options)
     with checkpoint.Store(folder / "checkpoints") as store:
         steps = store.latest()
         if steps is None:
             raise ConfigError(f"run folder {str(folder)!r} has no checkpoint: train it first")
         best = store.best() or steps
         state, _ = store.restore(best, jax.eval_shape(init, hparams, jax.random.key(0)))
+    params, model_state = train.evaluation_params(state, options), state.model_state
     evaluator = train.Evaluator(
-        experiment.objective, pipeline, hparams, state.params, state.model_state
+        experiment.objective, pipeline, hparams, params, model_state, options
     )
-    metrics = evaluator(pipeline, hparams, state.params, state.model_state)
+    metrics = evaluator(pipeline, hparams, params, model_state)
     print(last_line(config.split, metrics, best, steps, folder, experiment.judged_by))
 
 

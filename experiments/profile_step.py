@@ -9,12 +9,7 @@ import dataclasses
 
 import frame
 
-from functorch_kit.config import Config, new_run_dir, setting
-
-UNUSED = [f.name for f in dataclasses.fields(Config) if f.name in ("resume", "overwrite")] + [
-    f"train.{name}"
-    for name in ("steps", "eval_every", "checkpoint_every", "log_every", "form", "patience", "best")
-]
+from functorch_kit.config import OF_WHOLE_RUNS, Config, new_run_dir, setting
 
 
 @dataclasses.dataclass
@@ -27,12 +22,17 @@ def profile(config: Profile, job: frame.Job) -> None:
     from functorch_kit.config import build
 
     experiment = build(config)
-    hparams = train.as_hparams(experiment.hparams)
+    hparams = train.as_hparams(experiment.hparams, experiment.options.policy.params)
     x_spec = experiment.data.train.spec["x"]
     state = train.init_state(
-        experiment.model, experiment.optimizer, x_spec, hparams=hparams, seed=config.seed
+        experiment.model,
+        experiment.optimizer,
+        x_spec,
+        hparams=hparams,
+        seed=config.seed,
+        options=experiment.options,
     )
-    step = train.make_train_step(experiment.objective, experiment.optimizer)
+    step = train.make_train_step(experiment.objective, experiment.optimizer, experiment.options)
     arguments = (hparams, state, experiment.data.train(0))
     # The state is donated, as it is in a run.
     compiled = program.compile(step, *arguments, name="train_step", donate=(1,))
@@ -49,4 +49,4 @@ def profile(config: Profile, job: frame.Job) -> None:
 
 
 if __name__ == "__main__":
-    frame.run(profile, Profile, unused=UNUSED)
+    frame.run(profile, Profile, unused=OF_WHOLE_RUNS)

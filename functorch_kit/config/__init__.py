@@ -18,14 +18,21 @@ from functorch_kit.config.command_line import (
 from functorch_kit.config.convert import from_dict, slots, to_dict, unknown
 from functorch_kit.config.errors import ConfigError
 from functorch_kit.config.listing import describe
+from functorch_kit.config.optimizers import OPTIMIZERS, SGD, Adam, AdamW
 from functorch_kit.config.runs import load_run, new_run_dir, resumed
+from functorch_kit.config.schedules import (
+    Constant,
+    Cosine,
+    Linear,
+    OneCycle,
+    Piecewise,
+    Warmup,
+    WarmupStableDecay,
+)
 from functorch_kit.config.schema import (
     CNN,
     GROUPS,
     MLP,
-    SGD,
-    Adam,
-    AdamW,
     Config,
     Digits,
     Gaussian,
@@ -38,29 +45,40 @@ from functorch_kit.config.schema import (
     choice_of,
 )
 from functorch_kit.config.settings import Setting, setting
+from functorch_kit.config.training import OF_WHOLE_RUNS
 
 if TYPE_CHECKING:
-    from functorch_kit.config.experiment import Experiment, build, traced
+    from functorch_kit.config.experiment import Experiment, build
+    from functorch_kit.config.optimization import traced
 
 __all__ = [
     "CNN",
     "GROUPS",
     "MLP",
+    "OF_WHOLE_RUNS",
+    "OPTIMIZERS",
     "SGD",
     "Adam",
     "AdamW",
     "Config",
     "ConfigError",
+    "Constant",
+    "Cosine",
     "Digits",
     "Experiment",
     "GPTNano",
     "Gaussian",
+    "Linear",
     "Npz",
+    "OneCycle",
+    "Piecewise",
     "ResNet18",
     "Setting",
     "SyntheticImages",
     "Text",
     "Train",
+    "Warmup",
+    "WarmupStableDecay",
     "build",
     "check_choice",
     "check_name",
@@ -83,6 +101,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Experiment", "build", "traced"):
+    if name in ("Experiment", "build"):
         return getattr(importlib.import_module("functorch_kit.config.experiment"), name)
+    if name == "traced":
+        return getattr(importlib.import_module("functorch_kit.config.optimization"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

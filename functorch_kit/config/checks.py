@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
 import struct
 import types
@@ -43,6 +45,9 @@ def checked(name: str, value: Any, kind: Any, setting: Setting) -> Any:
         hint = suggestion(value, setting.choices) if isinstance(value, str) else ""
         allowed = listed(setting.choices)
         raise ConfigError(f"{name} is {shown(value)}: choose {allowed}{hint.replace(': ', '; ')}")
+    if setting.pairs:
+        pair(name, value, setting)
+        return value
     if plain is bool or plain is str:
         if not isinstance(value, plain) or "\0" in str(value):
             raise _wrong(name, value, plain, setting)
@@ -62,11 +67,32 @@ def expected(kind: Any, setting: Setting, *, upper: bool = False) -> str:
     if entries:
         few = "" if Ellipsis in entries else f"{len(entries)} "
         bounds = setting.bounds(upper=upper).lstrip(",").lstrip()
-        return f"a list of {few}{_plural(entries[0])}" + (f", each {bounds}" if bounds else "")
+        entry = "<path pattern>=<factor>" if setting.pairs else setting.entry or _plural(entries[0])
+        return f"a list of {few}{entry}" + (f", each {bounds}" if bounds else "")
     if setting.choices:
         return listed(setting.choices)
     words = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}
     return words[plain] + setting.bounds(upper=upper)
+
+
+def pair(name: str, value: Any, setting: Setting) -> tuple[str, float]:
+    """The two parts of ``path pattern=factor``.
+
+    Raises:
+        ConfigError: it is no such text, or the factor is out of bounds.
+
+    Example:
+        >>> pair("optimizer.learning_rates[0]", "blocks/*/mlp=0.5", Setting(pairs=True))
+        ('blocks/*/mlp', 0.5)
+    """
+    pattern, sign, factor = value.rpartition("=") if isinstance(value, str) else ("", "", "")
+    number = None
+    with contextlib.suppress(ValueError):
+        number = float(factor)
+    if not sign or not pattern.strip() or number is None or "\0" in pattern:
+        raise ConfigError(f"{name} is {shown(value)}: give a path pattern=factor, such as stem=0.1")
+    bounds = dataclasses.replace(setting, pairs=False, least=0, most=1e6, traced=True)
+    return pattern.strip(), checked(f"the factor in {name}", number, float, bounds)
 
 
 def plain_kind(kind: Any) -> Any:
@@ -87,6 +113,8 @@ def _list(name: str, value: Any, entries: tuple[Any, ...], setting: Setting) -> 
     example = ", ".join(["64"] * (2 if open_ended else len(entries)))
     if setting.choices:
         example = ", ".join(setting.choices[:2])
+    elif entries[0] is str:
+        example = '"stem=0.1"' if setting.pairs else '"**/bias"'
     remedy = f"give {expected(tuple[entries], setting)}, such as [{example}]"
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{name} is {shown(value)}: {remedy}")

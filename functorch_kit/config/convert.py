@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from functorch_kit.config.checks import checked
 from functorch_kit.config.errors import ConfigError, listed, named, shown, suggestion
-from functorch_kit.config.schema import (
-    GROUPS,
-    Config,
-    Gaussian,
-    GPTNano,
-    Npz,
-    SyntheticImages,
-    choice_of,
-)
+from functorch_kit.config.schema import GROUPS, Config, choice_of
 from functorch_kit.config.settings import Setting, setting_of
-
-_MOST_BYTES = 8 << 30
+from functorch_kit.config.together import go_together
 
 
 class Slot(NamedTuple):
@@ -71,7 +61,7 @@ def from_dict(values: Any, schema: type = Config) -> Any:
             value = values.get(name, field.default)
             made[name] = checked(name, value, kinds[name], setting_of(field))
     config = schema(**made)
-    _go_together(config)
+    go_together(config)
     return config
 
 
@@ -133,7 +123,7 @@ def unknown(name: str, schema: type = Config, chosen: str = "") -> ConfigError:
     """
     known = slots(schema)
     if name in known:
-        owners = listed([slot.choice for slot in known[name]])
+        owners = listed(_few([slot.choice for slot in known[name]]))
         rest = chosen or f"the {name.partition('.')[0]} that is chosen here"
         return ConfigError(f"{name} is a setting of {owners}, not of {rest}")
     group = name.partition(".")[0]
@@ -156,7 +146,14 @@ def unknown_choice(group: str, value: Any, choices: list[str]) -> ConfigError:
     """
     typed = named(value) if isinstance(value, str) else shown(value)
     hint = suggestion(value, choices).replace(": ", "; ") if isinstance(value, str) else ""
-    return ConfigError(f"{group}={typed} is not a choice: choose {listed(choices)}{hint}")
+    few = _few(choices, 12)
+    more = "" if len(few) == len(choices) else ", see --help"
+    return ConfigError(f"{group}={typed} is not a choice: choose {listed(few)}{more}{hint}")
+
+
+def _few(choices: list[str], most: int = 5) -> list[str]:
+    """Choices as a message lists them: of more than ``most``, the first and how many others."""
+    return choices if len(choices) <= most else [*choices[:4], f"{len(choices) - 4} others"]
 
 
 def _section(group: str, values: Any, schema: type) -> Any:
@@ -182,41 +179,3 @@ def _section(group: str, values: Any, schema: type) -> Any:
         for key, field in known.items()
     }
     return option(**made)
-
-
-def _go_together(config: Any) -> None:
-    """Settings that are right alone and wrong together, seen before any data is made."""
-    match getattr(config, "data", None):
-        case SyntheticImages(count=count, classes=classes, shape=shape):
-            if classes > count:
-                raise ConfigError(
-                    f"data.classes is {classes}: data.count, {count}, must be as many"
-                )
-            _fits_in_memory(count * math.prod(shape), "data.count × data.shape")
-        case Gaussian(count=count, inputs=inputs, outputs=outputs):
-            _fits_in_memory(count * (inputs + outputs), "data.count × data.inputs")
-        case Npz(validation=validation, test=test) if validation + test >= 1:
-            raise ConfigError(
-                f"data.validation {validation:g} and data.test {test:g} leave nothing to train on:"
-                " give shares whose sum is below 1"
-            )
-        case _:
-            pass
-    match getattr(config, "model", None):
-        case GPTNano(heads=heads, width=width) if width % heads:
-            raise ConfigError(f"model.width is {width}: model.heads, {heads}, must divide it")
-        case _:
-            pass
-    optimizer = getattr(config, "optimizer", None)
-    if getattr(optimizer, "nesterov", False) and not getattr(optimizer, "momentum", 0.0):
-        raise ConfigError("optimizer.nesterov needs momentum: give optimizer.momentum=0.9, say")
-    if getattr(config, "resume", None) and getattr(config, "overwrite", False):
-        raise ConfigError("resume and overwrite exclude each other: give one of them")
-
-
-def _fits_in_memory(numbers: int, what: str) -> None:
-    if numbers * 4 > _MOST_BYTES:
-        raise ConfigError(
-            f"{what} makes {numbers * 4 / 2**30:,.0f} GiB:"
-            f" give sizes that make {_MOST_BYTES >> 30} GiB at most"
-        )

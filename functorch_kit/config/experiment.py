@@ -12,9 +12,10 @@ import optax
 from functorch_kit import data, models, train
 from functorch_kit.config.convert import from_dict, to_dict
 from functorch_kit.config.errors import ConfigError
+from functorch_kit.config.optimization import make_optimizer, make_options, settings_of, traced
 from functorch_kit.config.runs import saved
-from functorch_kit.config.schema import GROUPS, Config, choice_of
-from functorch_kit.config.settings import setting_of
+from functorch_kit.config.schema import Config, choice_of
+from functorch_kit.config.together import better
 from functorch_kit.data import Data
 from functorch_kit.types import HParams, Model, Objective
 
@@ -33,14 +34,6 @@ _DATA: dict[str, Callable[..., Data]] = {
     "gaussian": data.gaussian,
     "text": data.text,
 }
-# At its off value momentum is 0.0; optax spells that None, and then keeps no running sum.
-_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "sgd": lambda momentum, **settings: optax.sgd(
-        momentum=None if isinstance(momentum, float) and momentum == 0 else momentum, **settings
-    ),
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +47,7 @@ class Experiment:
         objective: likewise.
         optimizer: likewise.
         hparams: the traced settings by dotted name, without those that are off.
+        options: what a step does besides descending.
         task: ``"classification"`` of data with classes, ``"regression"`` to real numbers,
             ``"language model"`` of text.
 
@@ -70,6 +64,7 @@ class Experiment:
     objective: Callable[[HParams], Objective]
     optimizer: Callable[[HParams], optax.GradientTransformation]
     hparams: dict[str, float]
+    options: train.Options
     task: str
 
     @property
@@ -91,7 +86,7 @@ class Experiment:
             394
         """
         settings, job = self.config.train, self.config
-        best = (settings.best, "max" if settings.best == "accuracy" else "min")
+        best = (settings.best, better(settings.best, settings.best_mode))
         stop = None
         if settings.patience is not None:
             stop = train.patience(settings.patience, metric=best[0], mode=best[1])
@@ -101,6 +96,7 @@ class Experiment:
             "optimizer": self.optimizer,
             "data": self.data,
             "hparams": self.hparams,
+            "options": self.options,
             "seed": job.seed,
             "steps": settings.steps,
             "eval_every": settings.eval_every,
@@ -109,6 +105,8 @@ class Experiment:
             "form": settings.form,
             "best": best,
             "stop": stop,
+            "max_seconds": settings.max_seconds,
+            "max_rollbacks": settings.max_rollbacks,
             "run_dir": job.run_dir,
             "resume": job.resume is not None,
             "overwrite": job.overwrite,
@@ -156,56 +154,29 @@ def build(config: Config) -> Experiment:
     """
     config = from_dict(to_dict(config), type(config))
     dataset = _DATA[choice_of(config.data)](
-        batch_size=config.train.batch_size, seed=config.seed, **_settings(config, "data", {})
+        batch_size=config.train.batch_size, seed=config.seed, **settings_of(config, "data", {})
     )
     task = _task(dataset)
     _fits(config, dataset, task)
     sizes = _sizes(dataset, task)
 
     def model(hparams: HParams) -> Model:
-        settings = _settings(config, "model", hparams)
+        settings = settings_of(config, "model", hparams)
         return _MODELS[choice_of(config.model)](**sizes, **settings)
 
     def objective(hparams: HParams) -> Objective:
         if task == "regression":
             return train.regression(model(hparams))
-        smoothing = _settings(config, "train", hparams)["label_smoothing"]
+        smoothing = settings_of(config, "train", hparams)["label_smoothing"]
         make = train.classification if task == "classification" else train.language_model
         return make(model(hparams), label_smoothing=smoothing)
 
     def optimizer(hparams: HParams) -> optax.GradientTransformation:
-        settings = _settings(config, "optimizer", hparams)
-        return _OPTIMIZERS[choice_of(config.optimizer)](**settings)
+        return make_optimizer(config, hparams)
 
     hparams = traced(config)
-    return Experiment(config, dataset, model, objective, optimizer, hparams, task)
-
-
-def traced(config: Config) -> dict[str, float]:
-    """The settings that only change numbers, by dotted name, without those that are off.
-
-    Example:
-        >>> from functorch_kit import config
-        >>> config.traced(config.Config(optimizer=config.SGD(0.1, momentum=0.9)))
-        {'model.dropout': 0.3, 'optimizer.learning_rate': 0.1, 'optimizer.momentum': 0.9}
-    """
-    found: dict[str, float] = {}
-    for group in GROUPS:
-        section = getattr(config, group)
-        for field in dataclasses.fields(section):
-            value, setting = getattr(section, field.name), setting_of(field)
-            if setting.traced and value != setting.off:
-                found[f"{group}.{field.name}"] = value
-    return found
-
-
-def _settings(config: Config, group: str, hparams: HParams) -> dict[str, Any]:
-    """A section's settings, those that are hyperparameters taken from there."""
-    section = getattr(config, group)
-    return {
-        field.name: hparams.get(f"{group}.{field.name}", getattr(section, field.name))
-        for field in dataclasses.fields(section)
-    }
+    options = make_options(config)
+    return Experiment(config, dataset, model, objective, optimizer, hparams, options, task)
 
 
 def _task(dataset: Data) -> str:

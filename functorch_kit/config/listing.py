@@ -26,18 +26,28 @@ def describe(schema: type = Config) -> str:
 def _lines(schema: type) -> Iterator[str]:
     fields = dataclasses.fields(schema)
     for group in (field.name for field in fields if field.name in GROUPS):
+        shared = dict.fromkeys(base for option in GROUPS[group].values() for base in _bases(option))
         for name, option in GROUPS[group].items():
             title = f"{group}={name}" if len(GROUPS[group]) > 1 else group
             yield f"{title}   {(inspect.getdoc(option) or '').splitlines()[0]}"
             yield from _settings(option, f"{group}.")
+        for base in shared:
+            yield f"{group}   {(inspect.getdoc(base) or '').splitlines()[0]}"
+            yield from _settings(base, f"{group}.")
         yield ""
     yield from _settings(schema, "", indent="")
 
 
+def _bases(option: type) -> list[type]:
+    """The dataclasses that an option has settings from, which several options share."""
+    return [base for base in option.__mro__[1:] if dataclasses.is_dataclass(base)]
+
+
 def _settings(owner: type, prefix: str, indent: str = "  ") -> Iterator[str]:
     kinds = typing.get_type_hints(owner)
+    elsewhere = {field.name for base in _bases(owner) for field in dataclasses.fields(base)}
     for field in dataclasses.fields(owner):
-        if not prefix and field.name in GROUPS:
+        if (not prefix and field.name in GROUPS) or (prefix and field.name in elsewhere):
             continue
         setting = setting_of(field)
         default = list(field.default) if isinstance(field.default, tuple) else field.default

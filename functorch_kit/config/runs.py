@@ -11,10 +11,13 @@ from typing import Any
 
 from functorch_kit.config.convert import from_dict, to_dict
 from functorch_kit.config.errors import ConfigError, listed
+from functorch_kit.config.schedules import schedule_steps
 from functorch_kit.config.schema import Config, choice_of
 
 RESUMABLE = (
     "train.steps",
+    "train.schedule_steps",
+    "train.max_seconds",
     "train.eval_every",
     "train.checkpoint_every",
     "train.log_every",
@@ -52,11 +55,15 @@ def load_run(run_dir: str | Path) -> Config:
 def saved(config: Config) -> dict[str, Any]:
     """What a run keeps in ``config.yaml``: all but where it is and the orders of the moment.
 
+    A schedule with an end keeps its number of steps: with other ``train.steps``, a run that goes on
+    follows the schedule it began.
+
     Example:
         >>> "overwrite" in to_dict(Config()), "overwrite" in saved(Config())
         (True, False)
     """
     values = to_dict(config)
+    values["train"]["schedule_steps"] = schedule_steps(config)
     for order in ("run_dir", "resume", "overwrite", "quiet"):
         values.pop(order, None)
     return values
@@ -76,7 +83,8 @@ def resumed(config: Config, given: Collection[str]) -> Config:
         >>> resumed(Config(resume="runs/a", seed=3), ["resume", "seed"])
         Traceback (most recent call last):
         functorch_kit...ConfigError: seed cannot change when a run is resumed: only train.steps,
-        train.eval_every, train.checkpoint_every, train.log_every or quiet can
+        train.schedule_steps, train.max_seconds, train.eval_every, train.checkpoint_every,
+        train.log_every or quiet can
     """
     for name in given:
         if name not in (*RESUMABLE, "resume"):
@@ -89,7 +97,7 @@ def resumed(config: Config, given: Collection[str]) -> Config:
         group, _, key = name.rpartition(".")
         if name != "resume":
             setattr(*((run.train, key) if group else (run, key)), _value(config, name))
-    return from_dict(to_dict(dataclasses.replace(run, resume=config.resume)))
+    return dataclasses.replace(from_dict(to_dict(run)), resume=config.resume)
 
 
 def new_run_dir(config: Config, parent: str | Path = "runs", prefix: str = "") -> Path:

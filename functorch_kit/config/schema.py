@@ -3,18 +3,22 @@
 The main job trains a small CNN on scanned digits for 20 epochs of 1,258 records in batches of 64.
 A field that is ``traced`` only changes numbers: model, objective and optimizer take it as a
 hyperparameter, so a new value reuses the compiled program and a sweep may ``vmap`` over it. At its
-``off`` value (a dropout of exactly 0, say) it is a plain Python number instead, and costs nothing.
+``off`` value (a dropout of exactly 0, say) or null it is no argument at all, and costs nothing. The
+optimizers are in ``optimizers``, the schedules in ``schedules``, ``train`` in ``training``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+from functorch_kit.config.optimizers import OPTIMIZERS, Adam
+from functorch_kit.config.schedules import SCHEDULES, Constant
 from functorch_kit.config.settings import setting
+from functorch_kit.config.training import Train
 
 _WIDTH = {"least": 1, "most": 65_536}
 _COUNT = {"least": 1, "most": 100_000_000}
-_STEPS = {"least": 1, "most": 2**31 - 1}  # the state counts its steps in 32 bits
 _SEED = {"least": 0, "most": 2**32 - 1}
 _SHARE = {"least": 0, "below": 1}
 
@@ -22,10 +26,6 @@ _SHARE = {"least": 0, "below": 1}
 def _dropout(default: float):
     text = "share of the activations that training drops"
     return setting(default, text, **_SHARE, traced=True, off=0.0)
-
-
-def _learning_rate(default: float):
-    return setting(default, "size of a step", above=0, most=1e6, traced=True)
 
 
 @dataclasses.dataclass
@@ -117,61 +117,6 @@ class Text:
 
 
 @dataclasses.dataclass
-class SGD:
-    """Stochastic gradient descent."""
-
-    learning_rate: float = _learning_rate(0.01)
-    momentum: float = setting(0.0, "decay of the running sum", **_SHARE, traced=True, off=0.0)
-    nesterov: bool = setting(False, "Nesterov's form of momentum")
-
-
-@dataclasses.dataclass
-class Adam:
-    """Adam (Kingma and Ba, 2015)."""
-
-    learning_rate: float = _learning_rate(1e-3)
-    b1: float = setting(0.9, "decay of the first moment", **_SHARE, traced=True)
-    b2: float = setting(0.999, "decay of the second moment", **_SHARE, traced=True)
-    eps: float = setting(1e-8, "added to the denominator", above=0, most=1, traced=True)
-
-
-@dataclasses.dataclass
-class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
-
-    weight_decay: float = setting(1e-4, "decay of the weights", least=0, most=1e3, traced=True)
-
-
-@dataclasses.dataclass
-class Train:
-    """How long, in which batches, and what is watched on the way."""
-
-    steps: int = setting(394, "optimizer steps in all", **_STEPS)
-    batch_size: int = setting(64, "records in a batch", **_COUNT)
-    eval_every: int | None = setting(20, "steps between evaluations; null: an epoch", **_STEPS)
-    checkpoint_every: int | None = setting(
-        None, "steps between checkpoints; null: at each evaluation", **_STEPS
-    )
-    log_every: int = setting(10, "steps between logged training rows", **_STEPS)
-    form: str = setting(
-        "auto",
-        "how steps are dispatched; auto asks the backend",
-        choices=("auto", "chunk", "single"),
-    )
-    label_smoothing: float = setting(
-        0.0, "share of the target spread over all classes", **_SHARE, traced=True, off=0.0
-    )
-    patience: int | None = setting(
-        None, "evaluations without improvement before stopping; null: never", **_STEPS
-    )
-    best: str = setting(
-        "loss",
-        "what the best checkpoint is best in, on validation data",
-        choices=("loss", "accuracy"),
-    )
-
-
-@dataclasses.dataclass
 class Config:
     """A training job; the defaults are the main job.
 
@@ -186,7 +131,8 @@ class Config:
     data: Digits | SyntheticImages | Npz | Gaussian | Text = dataclasses.field(
         default_factory=Digits
     )
-    optimizer: SGD | Adam | AdamW = dataclasses.field(default_factory=Adam)
+    optimizer: Any = dataclasses.field(default_factory=Adam)
+    schedule: Any = dataclasses.field(default_factory=Constant)
     train: Train = dataclasses.field(default_factory=Train)
     seed: int = setting(0, "of parameters, order and dropout", **_SEED)
     run_dir: str | None = setting(None, "where the run is written; null: a new folder in runs/")
@@ -204,7 +150,8 @@ GROUPS: dict[str, dict[str, type]] = {
         "gaussian": Gaussian,
         "text": Text,
     },
-    "optimizer": {"sgd": SGD, "adam": Adam, "adamw": AdamW},
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
     "train": {"default": Train},
 }
 """Group -> choice -> its dataclass. There is no other way from a name to a thing."""

@@ -17,12 +17,16 @@ class Setting:
         most: largest value allowed.
         below: every value has to be smaller than this.
         choices: the only values allowed.
-        traced: it only changes numbers, so it is an argument of the compiled programs.
+        traced: it only changes numbers, so it is an argument of the compiled programs, and each
+            entry of a list is one.
         off: the value that switches a part off. It stays a Python number, so that the part costs
             nothing; going from off to on is another program.
         needed: it has no default; the text says what to give.
         fewest: of a list: how many entries at least.
         length: of a list: how many entries at most.
+        entry: of a list: what its entries are called.
+        pairs: a list of ``path pattern=factor``; the bounds are those of the factors, which are
+            arguments of the compiled programs.
     """
 
     text: str = ""
@@ -36,6 +40,8 @@ class Setting:
     needed: str = ""
     fewest: int = 1
     length: int = 64
+    entry: str = ""
+    pairs: bool = False
 
     def admits(self, value: float) -> bool:
         """Whether a number lies within the bounds."""
@@ -47,7 +53,7 @@ class Setting:
         )
 
     def bounds(self, *, upper: bool) -> str:
-        """The bounds in words; ``upper`` says whether a plain upper bound is worth a mention.
+        """The bounds in words; ``upper`` says whether a large upper bound is worth a mention.
 
         Example:
             >>> small = Setting(least=1, most=9)
@@ -57,12 +63,14 @@ class Setting:
         if self.least is not None and self.below is not None:
             return f" from {self.least:g} up to but not including {self.below:g}"
         if self.least is not None:
-            if upper and self.most is not None:
+            if self.most is not None and (upper or self.most <= 1):
                 return f" from {self.least:.15g} to {self.most:.15g}"
             return f", {self.least:g} or more"
         if self.above is not None:
             return f" above {self.above:g}" + (
-                f" and up to {self.most:g}" if upper and self.most is not None else ""
+                f" and up to {self.most:g}"
+                if self.most is not None and (upper or self.most <= 1)
+                else ""
             )
         return ""
 

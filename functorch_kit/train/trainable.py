@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import jax
 
 from functorch_kit.train.options import OptionsError
+from functorch_kit.train.paths import check_patterns
 from functorch_kit.types import Params, path_matches, path_name
 
 
@@ -28,7 +28,7 @@ def split(params: Params, frozen: Sequence[str]) -> tuple[Params, Params]:
     if not frozen:
         return params, None
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    check_patterns("frozen", frozen, names)
+    check_patterns("frozen", frozen, params)
     if all(any(path_matches(pattern, name) for pattern in frozen) for name in names):
         raise OptionsError("frozen names every parameter: nothing is left to train")
 
@@ -57,23 +57,3 @@ def join(trainable: Params, fixed: Params) -> Params:
         fixed,
         is_leaf=lambda leaf: leaf is None,
     )
-
-
-def check_patterns(option: str, patterns: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse a pattern that names nothing, with the nearest name.
-
-    Example:
-        >>> try:
-        ...     check_patterns("frozen", ["haed"], ["head/kernel"])
-        ... except OptionsError as error:
-        ...     print(error)
-        frozen: 'haed' names nothing, did you mean 'head'?
-    """
-    # A pattern may name what is above a leaf as well.
-    above = {"/".join(name.split("/")[: i + 1]) for name in names for i in range(name.count("/"))}
-    known = sorted({*names, *above})
-    for pattern in patterns:
-        if not any(path_matches(pattern, name) for name in known):
-            near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.0)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise OptionsError(f"{option}: {pattern!r} names nothing{hint}")

@@ -52,11 +52,18 @@ def test_the_default_configuration_is_the_main_job():
         "data": {"name": "digits"},
         "optimizer": {
             "name": "adam", "learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8,
+            "eps_root": 0.0, "nesterov": False, "learning_rates": [], "layer_decay": None,
+            "layers": [],
         },
+        "schedule": {"name": "constant"},
         "train": {
             "steps": math.ceil(20 * 1258 / 64), "batch_size": 64, "eval_every": 20,
             "checkpoint_every": None, "log_every": 10, "form": "auto", "label_smoothing": 0.0,
-            "patience": None, "best": "loss",
+            "schedule_steps": None, "clip_norm": None, "clip_value": None, "clip_adaptive": None,
+            "patience": None, "best": "loss", "best_mode": "auto", "max_seconds": None,
+            "accumulate": 1, "precision": "float32", "precision_keep": [], "remat": [],
+            "remat_policy": "nothing", "frozen": [], "ema_decay": None, "evaluate": "auto",
+            "nonfinite": "off", "max_rollbacks": 3, "gradient_norm": False,
         },
         "seed": 0, "run_dir": None, "resume": None, "overwrite": False, "quiet": False,
     }  # fmt: skip
@@ -180,6 +187,8 @@ def test_any_value_is_kept_as_it_was_given_or_refused_in_one_line(data: Any, val
     name = data.draw(st.sampled_from(sorted(slots())))
     slot = data.draw(st.sampled_from(slots()[name]))
     values = of_choice(name, value, slot.choice)
+    if name == "train.best":
+        values["train"]["best_mode"] = "min"
     if name != "data.path" and slot.choice == "data=npz":
         values["data"]["path"] = "a.npz"
     try:

@@ -19,9 +19,11 @@ from functorch_kit.config import (
     AdamW,
     Config,
     ConfigError,
+    Cosine,
     Gaussian,
     GPTNano,
     Npz,
+    Piecewise,
     ResNet18,
     SyntheticImages,
     Text,
@@ -45,24 +47,47 @@ SMALL: dict[str, Any] = {
     "model=gpt_nano": GPTNano(layers=1, heads=1, width=2, dropout=0.1),
     "data=synthetic_images": SyntheticImages(count=40, shape=(4, 4, 1), classes=4),
     "data=gaussian": Gaussian(count=16, inputs=5, outputs=2),
-    "optimizer=sgd": SGD(momentum=0.5),
+    "optimizer=sgd": SGD(momentum=0.5, layer_decay=0.5, layers=("hidden_0", "head")),
+    "optimizer=adamw": AdamW(layer_decay=0.5, layers=("hidden_0", "head")),
+    "schedule=cosine": Cosine(warmup_steps=10),
+    "schedule=piecewise": Piecewise(warmup_steps=10),
 }
 # What only goes with one another.
 PARTNER = {"model=gpt_nano": {"data": Text()}, "data=text": {"model": SMALL["model=gpt_nano"]}}
-OTHER_TEXT = {
+OTHER = {
     "train.form": "single",
     "train.best": "accuracy",
+    "train.best_mode": "max",
+    "train.precision": "fp16",
+    "train.precision_keep": [],
+    "train.remat": ["head"],
+    "train.remat_policy": "nothing",
+    "train.frozen": ["hidden_0/bias"],
+    "train.evaluate": "params",
+    "train.nonfinite": "raise",
+    "train.patience": 2,
+    "optimizer.layers": ["head"],
+    "optimizer.learning_rates": ["head=0.5"],
+    "optimizer.no_decay": ["head/bias"],
     "run_dir": "a",
     "resume": "b",
     "model.stem": "cifar",
+    "schedule.boundaries": [1, 2],
 }
 LONGER = {"model.features", "model.hidden"}
-# Each with the values it needs around it; `data.path` is what the tests of Npz are about.
+# What the settings of training need around them, to have an effect.
+AROUND = Train(
+    batch_size=8, precision="bf16", precision_keep=("head",), remat=("hidden_0",),
+    remat_policy="dots", ema_decay=0.9, nonfinite="skip",
+)  # fmt: skip
+# Each with the values it needs around it; `data.path` is what the tests of Npz are about, and most
+# optimizers have their own in test_optimizers.
 ALL = [
     (name, slot.choice)
     for name, places in slots().items()
     for slot in places
     if name != "data.path"
+    and (slot.choice in ("optimizer=sgd", "optimizer=adamw") or "optimizer=" not in slot.choice)
 ]
 
 
@@ -79,9 +104,10 @@ def fingerprint(config: Config) -> dict[str, Any]:
     experiment = build(config)
     hparams = train.as_hparams(experiment.hparams)
     batch = experiment.data.train(3)
-    init = train.make_init(experiment.model, experiment.optimizer, experiment.data.train.spec["x"])
+    x_spec, options = experiment.data.train.spec["x"], experiment.options
+    init = train.make_init(experiment.model, experiment.optimizer, x_spec, options)
     state = jax.eval_shape(init, hparams, jax.random.key(0))
-    step = train.make_train_step(experiment.objective, experiment.optimizer)
+    step = train.make_train_step(experiment.objective, experiment.optimizer, options)
     arguments = experiment.fit_arguments()
     functions = ("model", "objective", "optimizer", "data", "stop", "config")
     stop = arguments["stop"]
@@ -96,14 +122,12 @@ def fingerprint(config: Config) -> dict[str, Any]:
 
 
 def another(name: str, value: Any) -> Any:
-    if name in OTHER_TEXT:
-        return OTHER_TEXT[name]
+    if name in OTHER:
+        return OTHER[name]
     if isinstance(value, bool):
         return not value
-    if name == "train.patience":
-        return 2
     if value is None:
-        return 7
+        return 0.5 if name in ("optimizer.layer_decay", "train.clip_norm") else 7
     if isinstance(value, tuple):
         return (*value, 3) if name in LONGER else (*value[:-1], value[-1] + 2)
     return value + 1 if isinstance(value, int) else value * 0.5 + 0.01
@@ -112,8 +136,10 @@ def another(name: str, value: Any) -> Any:
 @pytest.mark.parametrize(("name", "choice"), ALL)
 def test_every_setting_changes_something(name: str, choice: str, npz_file: str):
     group, _, option = choice.partition("=")
-    base = Config(model=MLP_OF_4, train=Train(batch_size=8))
-    if choice and group != "train":
+    base = Config(model=MLP_OF_4, schedule=Cosine(), train=Train(batch_size=8))
+    if group == "train":
+        base.train = AROUND
+    elif choice:
         section = SMALL.get(choice) or GROUPS[group][option]()
         base = dataclasses.replace(base, **{group: section}, **PARTNER.get(choice, {}))
     if isinstance(base.data, Npz):
@@ -137,17 +163,27 @@ def test_the_same_configuration_gives_the_same_thing():
 def test_a_traced_setting_changes_a_number_and_no_program(choice: str):
     group = choice.partition("=")[0]
     config = dataclasses.replace(
-        Config(model=MLP_OF_4, train=Train(batch_size=8, label_smoothing=0.1)),
+        Config(
+            model=MLP_OF_4,
+            train=Train(batch_size=8, label_smoothing=0.1, clip_norm=1.0, ema_decay=0.9),
+        ),
         **{group: SMALL[choice]},
         **PARTNER.get(choice, {}),
     )
     values = to_dict(config)
     for name in traced(config):
         owner, key = name.split(".")
-        values[owner][key] *= 0.5
+        key, entry = [*key.rstrip("]").split("["), ""][:2]
+        if key == "schedule_steps":
+            values[owner][key] = 30
+        elif entry:
+            values[owner][key][int(entry)] *= 2
+        else:
+            values[owner][key] *= 2 if isinstance(values[owner][key], int) else 0.5
     changed = from_dict(values)
-    assert len(traced(config)) >= 3
-    assert traced(changed) == {name: 0.5 * value for name, value in traced(config).items()}
+    assert len(traced(config)) >= 5
+    assert traced(changed).keys() == traced(config).keys()
+    assert all(traced(changed)[name] != value for name, value in traced(config).items() if value)
     assert fingerprint(changed)["program"] == fingerprint(config)["program"]
 
 

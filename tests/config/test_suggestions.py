@@ -87,6 +87,13 @@ def test_settings_of_text_are_known_for_quoting():
         "model.stem",
         "train.form",
         "train.best",
+        "train.best_mode",
+        "train.evaluate",
+        "train.nonfinite",
+        "train.precision",
+        "train.remat_policy",
+        "optimizer.preconditioning",
+        "optimizer.variant",
         "run_dir",
         "resume",
     }

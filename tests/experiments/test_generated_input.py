@@ -18,7 +18,8 @@ VALID = [
     "seed=3", "run_dir=runs/a", "quiet=true", "resume=null", "train.steps=20", "train.form=chunk",
     "model=mlp", "model.hidden=[64,32]", "data.shape=[8,8,1]", "experiment=two_layer",
     "optimizer.learning_rate=1e-3", "optimizer=sgd", "data.path=a.npz", "train.patience=null",
-    "hydra.verbose=true",
+    "hydra.verbose=true", "optimizer=muon", "schedule=cosine", "train.clip_norm=1",
+    "optimizer.no_decay=[**/bias,head]", 'optimizer.learning_rates=["head=0.5"]',
 ]  # fmt: skip
 VALUES = [
     "", "null", "true", "-1", "0", "1", "1e400", "nan", "-inf", "1" * 400, "[]", "[1,2]", "{a: 1}",

@@ -57,6 +57,37 @@ def test_a_longer_run_goes_on_where_it_stopped_and_equals_one_that_never_did(
     assert "holds a run" in refused.complaint
 
 
+def test_a_recipe_by_configuration_is_trained_resumed_and_evaluated(script, tmp_path: Path):
+    recipe = [
+        "optimizer=adamw", "optimizer.weight_decay=0.1", "optimizer.no_decay=[**/bias]",
+        'optimizer.learning_rates=["head=0.5"]', "schedule=cosine", "schedule.warmup_steps=5",
+        "train.clip_norm=1", "train.accumulate=2", "train.ema_decay=0.8", "train.best=accuracy",
+        "train.max_seconds=600", "quiet=true",
+    ]  # fmt: skip
+    assert script("train.py", *TINY, *recipe, "run_dir=a").code == 0
+    # Its schedule is over: what is left to learn is nothing, unless it is stretched.
+    rows = (tmp_path / "a" / "config.yaml").read_text()
+    assert "schedule_steps: 40" in rows
+    longer = ["resume=a", "train.steps=60", "train.schedule_steps=60", "quiet=true"]
+    trained = script("train.py", *longer)
+    assert trained.code == 0, trained.err
+    assert "schedule_steps: 60" in (tmp_path / "a" / "config.yaml").read_text()
+    evaluated = script("evaluate.py", "run=a")
+    assert evaluated.last_line == trained.last_line, evaluated.err
+    assert summary(tmp_path / "a")["test_accuracy"] > 0.15
+
+
+def test_a_schedule_free_run_is_told_by_its_average(script, tmp_path: Path):
+    free = ["optimizer=schedule_free_adamw", "optimizer.learning_rate=0.01", "quiet=true"]
+    trained = script("train.py", *TINY, *free, "run_dir=a")
+    assert trained.code == 0, trained.err
+    assert script("evaluate.py", "run=a").last_line == trained.last_line
+    asked = script("train.py", *TINY, *free, "run_dir=b", "train.evaluate=params")
+    losses = [summary(tmp_path / name)["test_loss"] for name in "ab"]
+    assert asked.code == 0
+    assert losses[0] != losses[1]
+
+
 def test_a_quiet_run_prints_its_last_line_alone_into_a_folder_of_its_own(script, tmp_path: Path):
     ended = script("train.py", *TINY, "train.steps=2", "quiet=true")
     assert ended.code == 0, ended.err
