@@ -95,9 +95,12 @@ import os, sys, time
 from functorch_kit.checkpoint.lock import Lock
 lock = Lock({str(tmp_path)!r})
 lock.acquire()
+ready, go = os.pipe()
 child = os.fork()
 if child == 0:
+    os.write(go, b".")
     time.sleep(60)
+os.read(ready, 1)
 print(child, flush=True)
 os.kill(os.getpid(), 9)
 """
