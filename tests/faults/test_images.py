@@ -18,7 +18,7 @@ WRITER = """
 import itertools, sys
 import numpy as np
 from functorch_kit.checkpoint import Keep, Store
-store = Store(sys.argv[1], Keep(latest=2, best=1, every=50))
+store = Store(sys.argv[1], Keep(latest=2, best=1, every=500))
 for step in itertools.count(1):
     state = {"kernel": np.full((40, 30), float(step)), "none": None}
     score = 1 / step if step % 3 == 0 else None
