@@ -22,8 +22,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEADER = """# Faults that a run survives
 
-Made by `python -m pytest -m soak tests/faults --fault-table docs`; what each fault is
-stands in `tests/faults`. A short form of each runs with the ordinary tests.
+Made by `python -m pytest -m soak tests/faults --fault-table docs`. How each is done stands in
+`tests/faults`; a short form of each runs with the ordinary tests. Rows M1 are guards taken out of
+the source, one by one, to see that a test fails without it.
 
 | fault | what was tried | times | result | date | machine |
 |---|---|---|---|---|---|
