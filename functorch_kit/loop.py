@@ -188,8 +188,8 @@ def fit(
             model, objective, optimizer, data, values, key, console=console, **settings
         )
         if run:
-            run.begin(config)
             stack.callback(run.close)
+            run.begin(config)
         requests = stack.enter_context(interruptible())
         rollbacks = 0
         while True:
@@ -202,7 +202,7 @@ def fit(
                 if options.nonfinite != "rollback" or rollbacks == max_rollbacks:
                     raise _failed(failure, run, record, programs, data, values) from None
                 assert run is not None
-                first = run.store.latest() or 0
+                first = run.store.newest() or 0
                 # Row first + offset is the next to be read: that after the batch that failed.
                 programs.stepper.offset += failure.step - first
                 rollbacks += 1

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit import report
+from functorch_kit import checkpoint, report
 from functorch_kit.errors import UserError
 from functorch_kit.report.records import strict
 from functorch_kit.run import RunFolder
@@ -103,6 +103,8 @@ class Record:
 
     def train(self, start: int, metrics: Mapping[str, np.ndarray]) -> None:
         """Log those steps of a dispatch that are due; metrics are (steps,), from ``start`` on."""
+        if self.run:
+            self.run.store.check()  # a save that failed ends the run now, not at the next one
         count = len(next(iter(metrics.values())))
         for index in range(-(start + 1) % self._log_every, count, self._log_every):
             values = {name: value[index] for name, value in metrics.items() if value.ndim == 1}
@@ -144,7 +146,8 @@ class Record:
             "seconds": self.seconds,
             "data_offset": self.data_offset,
         }
-        self.run.store.save(step, state, meta=meta, best=best)
+        score = self._best_value if best else None
+        self.run.store.save(step, state, meta=meta, score=score)
 
     def restore(
         self, like: Spec, evaluated: Callable[[TrainState], Params] = lambda state: state.params
@@ -168,9 +171,14 @@ class Record:
             )
         self._seconds_before, self.data_offset = meta["seconds"], meta["data_offset"]
         self.best_step, self._best_value = meta["best_step"], float(meta["best_value"])
-        if self.best_step is not None and (marked := store.best()) is not None:
-            best = state if marked == self.first else store.restore(marked, like)[0]
-            self._best = _copy((evaluated(best), best.model_state))
+        if self.best_step is not None:
+            try:
+                again = self.best_step == self.first
+                best = state if again else store.restore(self.best_step, like)[0]
+                self._best = _copy((evaluated(best), best.model_state))
+            except checkpoint.CheckpointError as error:
+                self.console.line(f"the best step is lost, the next evaluation is it: {error}")
+                self.best_step, self._best_value = None, float("nan")
         return state
 
     def best_of(self, params: Params, model_state: ModelState) -> tuple[Params, ModelState]:

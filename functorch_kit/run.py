@@ -96,7 +96,10 @@ class RunFolder:
                 " choose another run_dir"
             )
         self.store = checkpoint.Store(self.path / "checkpoints")
-        self.first = (self.store.latest() or 0) if resume else 0
+        # Damaged ones are passed over, each with a line on standard error.
+        self.first = (self.store.newest() or 0) if resume else 0
+        self._seen = self.store.steps()
+        self._lock = checkpoint.Lock(self.path)
         if self.store.steps() and not (resume or overwrite):
             raise RunError(
                 f"run folder {str(path)!r} holds a run: resume it, set overwrite=true, "
@@ -110,16 +113,24 @@ class RunFolder:
             config: plain settings, kept in ``config.yaml``.
 
         Raises:
-            RunError: the folder cannot be made, cleared or written.
+            RunError: the folder cannot be made, cleared or written, or another process has written
+                to it since it was opened.
+            Locked: another process writes to it.
         """
-        if self._overwrite:
-            self._clear()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(
                 f"run folder {str(self.path)!r} cannot be made: {error.strerror}"
             ) from error
+        self._lock.acquire()
+        if self.store.steps() != self._seen:
+            raise RunError(
+                f"run folder {str(self.path)!r} was written to by another process while this one"
+                " started: start it again"
+            )
+        if self._overwrite:
+            self._clear()
         try:
             # First: it marks the folder as a run's.
             self.write("environment", report.environment())
@@ -135,8 +146,13 @@ class RunFolder:
             ) from error
 
     def close(self) -> None:
-        """Wait for a save under way."""
-        self.store.close()
+        """Wait for a save under way, and let other processes write to the folder."""
+        try:
+            self.store.close()
+        except checkpoint.CheckpointError:
+            self._lock.release()
+            raise
+        self._lock.release()
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write ``<name>.json``: whoever reads it sees the old file or the new one, whole."""

@@ -1,4 +1,4 @@
-"""The one exception of this room."""
+"""The exceptions of this room."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ class CheckpointError(UserError, RuntimeError):
         ...     print(str(error).rpartition("/")[2])
         folder holds no checkpoint of step 3: it has none at all
     """
+
+
+class Damaged(CheckpointError):
+    """A checkpoint is not byte for byte what was written; names the first file that is not."""
+
+
+class Locked(CheckpointError):
+    """Another process writes here; names the process, its host, and since when."""
 
 
 def cause_line(error: BaseException) -> str:

@@ -1,7 +1,8 @@
-"""Steps in a folder: published by one rename, marked, retired; a crash leaves no half step.
+"""Steps in a folder: published by one rename, retired, set aside; a crash leaves no half step.
 
 ``<step>/`` is a published checkpoint, ``.tmp-*`` unfinished or retired, ``.old-<step>`` the former
-content of a step that is being replaced, ``marks.json`` the names (latest, best) and their steps.
+content of a step that is being replaced, ``<step>.damaged`` one that was found not to be as it was
+written. Which step is the latest and which the best follows from the manifests alone.
 """
 
 from __future__ import annotations
@@ -10,74 +11,81 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from functorch_kit.checkpoint import manifest
-from functorch_kit.checkpoint.errors import CheckpointError
+from functorch_kit.checkpoint import content, manifest
+from functorch_kit.checkpoint.errors import Damaged
+from functorch_kit.checkpoint.retention import Entry
 
-_MARKS = "marks.json"
 _STEP = re.compile(r"(\.old-)?(0|[1-9][0-9]*)")
 _counter = itertools.count()
 
 
-class Marks(NamedTuple):
-    """Names that keep a step from being retired, as of the ``sequence``-th publication."""
-
-    sequence: int
-    names: dict[str, int]
-
-
 def steps(folder: Path) -> dict[int, Path]:
-    """Published steps in rising order, and where each lies."""
+    """Published steps in rising order, and where each lies; whether they verify is not asked."""
     found: dict[int, Path] = {}
     try:
-        entries = sorted(folder.iterdir(), reverse=True)
+        names = sorted(os.listdir(folder), reverse=True)
     except (FileNotFoundError, NotADirectoryError):
-        entries = []
-    for path in entries:
-        match = _STEP.fullmatch(path.name)
+        names = []
+    for name in names:
+        match = _STEP.fullmatch(name)
         # In sorted order ".old-7" comes before "7", so reversed: "7" is met first and wins.
-        if match and path.is_dir():
-            found.setdefault(int(match[2]), path)
+        if match and (folder / name).is_dir():
+            found.setdefault(int(match[2]), folder / name)
     return dict(sorted(found.items()))
 
 
-def marks(folder: Path) -> Marks:
-    """The newest marks that can be believed.
+def entry(path: Path, step: int) -> Entry:
+    """What the manifest of a published step says of it.
 
-    Every manifest also carries the marks as of its own publication. So the rename alone commits a
-    step and its marks: a crash before marks.json is written, or a damaged one, loses nothing.
+    Raises:
+        CheckpointError: it cannot be believed.
     """
-    published = steps(folder)
-    newest = Marks(0, {})
-    sealed = [folder / _MARKS, *(path / manifest.NAME for path in published.values())]
-    for path in sealed:
+    record = content.sealed(path, step)
+    score = None if record["score"] is None else float(record["score"])
+    return Entry(path, record["sequence"], score, record["pinned"])
+
+
+def entries(folder: Path) -> dict[int, Entry]:
+    """The published steps whose manifest can be believed."""
+    found: dict[int, Entry] = {}
+    for step, path in steps(folder).items():
         try:
-            content = manifest.read_sealed(path)
-        except CheckpointError:
+            found[step] = entry(path, step)
+        except Damaged:
             continue
-        if content["sequence"] > newest.sequence:
-            newest = Marks(content["sequence"], content["marks"])
-    names = {name: step for name, step in newest.names.items() if step in published}
-    if published:
-        names.setdefault("latest", max(published))
-    return Marks(newest.sequence, names)
+    return found
 
 
 def _temporary(folder: Path, what: str) -> Path:
     return folder / f".tmp-{what}-{os.getpid()}-{next(_counter)}"
 
 
-def prepare(folder: Path) -> None:
-    """Open ``folder`` for writing: create it, put back or remove what a crashed writer left."""
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        manifest.sync(folder.parent)
-    for path in list(folder.iterdir()):
-        if path.name.startswith(".old-"):
-            final = folder / path.name.removeprefix(".old-")
+def make(folder: Path) -> None:
+    """Create the folder, and those above it, so that a power loss does not take them back."""
+    missing = itertools.takewhile(lambda path: not path.is_dir(), [folder, *folder.parents])
+    for path in reversed(list(missing)):
+        path.mkdir(exist_ok=True)
+        manifest.sync(path.parent)
+
+
+def prepare(folder: Path, damaged: Iterable[int] = ()) -> dict[int, Entry]:
+    """Open ``folder`` for writing: put back or remove what a crashed writer left.
+
+    Args:
+        folder: it exists, and no other process writes to it.
+        damaged: steps that were found to be, and shall be set aside.
+
+    Returns:
+        The published steps. Those whose manifest cannot be believed are set aside: no later save
+        of their step may meet them, and nothing is lost.
+    """
+    for name in os.listdir(folder):
+        path = folder / name
+        if name.startswith(".old-"):
+            final = folder / name.removeprefix(".old-")
             if final.exists():
                 path = path.rename(_temporary(folder, "old"))
             else:
@@ -87,32 +95,43 @@ def prepare(folder: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+    published, known = steps(folder), entries(folder)
+    for step, path in published.items():
+        if step not in known or step in damaged:
+            _set_aside(path)
+            known.pop(step, None)
+    return known
 
 
-def publish(folder: Path, step: int, names: list[str], fill: Callable[[Path], None]) -> None:
-    """Write a checkpoint to a temporary folder, sync it, and give it its name in one rename.
+def _set_aside(path: Path) -> None:
+    target = path.with_name(f"{path.name}.damaged")
+    for number in itertools.count(2):
+        if not target.exists():
+            break
+        target = path.with_name(f"{path.name}.damaged-{number}")
+    path.rename(target)
+    manifest.sync(path.parent)
+
+
+def publish(folder: Path, step: int, fill: Callable[[Path], None]) -> None:
+    """Write a checkpoint to a temporary folder, and give it its name in one rename.
 
     Args:
         folder: the store's folder, prepared.
         step: the number that becomes the folder's name.
-        names: marks to move to this step.
-        fill: writes the content into the folder that it is given.
+        fill: writes, syncs and seals the content of the folder that it is given.
 
     Raises:
         OSError: anything the operating system refuses; what was published stays as it was.
     """
-    before = marks(folder)
-    after = Marks(before.sequence + 1, {**before.names, **dict.fromkeys(names, step)})
-    facts = {"step": step, "sequence": after.sequence, "marks": after.names}
     final, former = folder / str(step), folder / f".old-{step}"
     temporary = _temporary(folder, str(step))
     temporary.mkdir()
     try:
         fill(temporary)
-        manifest.write(temporary, facts)
         if final.exists():
             if former.exists():  # of a replacement that failed after its rename
-                _remove(former)
+                remove(former)
             final.rename(former)
         temporary.rename(final)
     except BaseException:
@@ -121,22 +140,10 @@ def publish(folder: Path, step: int, names: list[str], fill: Callable[[Path], No
             former.rename(final)
         raise
     manifest.sync(folder)
-    written = _temporary(folder, "marks")
-    manifest.write_sealed(written, {"sequence": after.sequence, "marks": after.names})
-    written.replace(folder / _MARKS)
-    manifest.sync(folder)
     if former.exists():
-        _remove(former)
+        remove(former)
 
 
-def retire(folder: Path) -> None:
-    """Remove the steps that no mark names."""
-    kept = set(marks(folder).names.values())
-    for step, path in steps(folder).items():
-        if step not in kept:
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    # Renamed first: a crash in the middle of the removal must not leave half a step under its name.
+def remove(path: Path) -> None:
+    """Remove a step, renamed first: a crash half-way must not leave half of it under its name."""
     shutil.rmtree(path.rename(_temporary(path.parent, f"gone-{path.name}")))

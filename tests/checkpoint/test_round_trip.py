@@ -1,6 +1,7 @@
 """What is saved comes back bit for bit, in exactly the structure asked for."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from functorch_kit.checkpoint import CheckpointError, Store, leaves, read
+from functorch_kit.checkpoint import CheckpointError, Store, content, leaves, packed, read, snapshot
 
 DTYPES = [
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
@@ -125,7 +126,7 @@ def test_odd_names_are_kept_apart(tmp_path: Path):
     names = ["..", ".", "", "/", "a", "a/0", "a/b", "a//b", "a.0", "é ü", "%2F", "x" * 300, "a\n"]
     state = {name: np.full(2, float(i)) for i, name in enumerate(names)}
     assert_same_bits(saved_and_restored(tmp_path, state), state)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "marks.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "3"]
 
 
 def test_numpy_stays_numpy_and_everything_else_is_jax(tmp_path: Path):
@@ -146,7 +147,7 @@ def test_the_first_step_reuses_the_memory_of_a_restored_state(spec: PartitionSpe
     room = np.zeros(512 * 512 + 16, np.float32)
     start = -room.ctypes.data % 64 // 4  # JAX aliases an array that begins at a multiple of 64
     host = {"x": room[start:][: 512 * 512].reshape(512, 512)}
-    _, records = leaves.to_host(host)
+    records = snapshot.take(host).records
     x = leaves.rebuild(host, records, like)["x"]
     places = [shard.data.unsafe_buffer_pointer() for shard in x.addressable_shards]
     y = jax.jit(lambda x: x + 1.0, donate_argnums=0)(x)
@@ -189,17 +190,55 @@ def test_a_float64_leaf_is_never_cut_to_float32(tmp_path: Path):
         assert store.restore(1, like)[0]["head"]["kernel"].dtype == np.float64
 
 
-def test_read_needs_no_model(tmp_path: Path):
+def test_read_needs_no_model_and_reads_each_leaf_when_asked(tmp_path: Path):
     state = {"head": Pair(jnp.ones(2, jnp.bfloat16), None), "key": jax.random.key(3)}
     meta = {"config": {"model": "cnn", "sizes": [3, 3]}, "loss": 0.25, "none": None}
     with Store(tmp_path) as store:
         store.save(12, state, meta=meta)
-    arrays, found = read(tmp_path / "12")
-    assert found == meta
-    assert sorted(arrays) == ["head/first", "key"]
-    assert arrays["head/first"].dtype == ml_dtypes.bfloat16
-    assert arrays["key"].tolist() == [0, 3]
-    assert all(type(value) is np.ndarray for value in arrays.values())
+    found = read(tmp_path / "12")
+    assert (found.meta, found.step) == (meta, 12)
+    assert sorted(found) == ["head/first", "key"]
+    assert found.specs["head/first"] == ((2,), np.dtype(ml_dtypes.bfloat16))
+    assert found["head/first"].dtype == ml_dtypes.bfloat16
+    assert found["key"].tolist() == [0, 3]
+    assert all(type(value) is np.ndarray for value in found.values())
+    (tmp_path / "12" / packed.NAME).unlink()
+    with pytest.raises(FileNotFoundError):
+        found["key"]
+
+
+def test_ten_lines_of_numpy_read_a_checkpoint(tmp_path: Path):
+    state: dict[str, Any] = {
+        "a": jnp.arange(7.0),
+        "b": {"c": jnp.arange(6, dtype=jnp.int8).reshape(2, 3)},
+    }
+    with Store(tmp_path) as store:
+        store.save(1, state)
+    leaves_ = json.loads((tmp_path / "1" / "manifest.json").read_text())["content"]["leaves"]
+    bytes_ = np.fromfile(tmp_path / "1" / "arrays.bin", np.uint8)
+    for path, expected in [("a", state["a"]), ("b/c", state["b"]["c"])]:
+        leaf, dtype = leaves_[path], np.dtype(leaves_[path]["dtype"])
+        assert leaf["offset"] % 64 == 0
+        part = bytes_[leaf["offset"] :][: expected.size * dtype.itemsize]
+        assert np.array_equal(part.view(dtype).reshape(leaf["shape"]), expected)
+
+
+def test_the_versions_that_wrote_it_are_recorded(tmp_path: Path):
+    with Store(tmp_path) as store:
+        store.save(1, {})
+    versions = read(tmp_path / "1").versions
+    assert versions["jax"] == jax.__version__
+    assert {"python", "functorch_kit", "jaxlib", "numpy", "optax"} < versions.keys()
+
+
+def test_a_manifest_that_describes_no_arrays_is_refused(tmp_path: Path):
+    with Store(tmp_path) as store:
+        store.save(1, {"x": jnp.ones(2)})
+    for wrong in ({"dtype": "object"}, {"shape": [-1]}, {"dtype": "U1"}):
+        record = content.sealed(tmp_path / "1")
+        record["leaves"]["x"] |= wrong
+        with pytest.raises(CheckpointError, match="leaf 'x' is said to be"):
+            leaves.host_specs(record["leaves"])
 
 
 def test_reading_what_is_no_checkpoint_is_one_line(tmp_path: Path):

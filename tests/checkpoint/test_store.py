@@ -8,13 +8,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from functorch_kit.checkpoint import CheckpointError, Store, arrays, publish
+from functorch_kit.checkpoint import CheckpointError, Locked, Store, packed
 
 STATE = {"x": jnp.arange(4.0)}
 
@@ -22,13 +23,13 @@ STATE = {"x": jnp.arange(4.0)}
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Writing waits until the event is set."""
-    event, write = threading.Event(), arrays.write
+    event, write = threading.Event(), packed.write
 
-    def slow(folder: Path, host: dict[str, np.ndarray]) -> None:
+    def slow(path: Path, content: np.ndarray) -> dict[str, Any]:
         assert event.wait(30)
-        write(folder, host)
+        return write(path, content)
 
-    monkeypatch.setattr(arrays, "write", slow)
+    monkeypatch.setattr(packed, "write", slow)
     return event
 
 
@@ -54,7 +55,7 @@ def test_the_next_save_waits_for_the_former(tmp_path: Path, gate: threading.Even
     second.join(30)
     assert not second.is_alive()
     store.close()
-    assert store.steps() == [2]
+    assert store.steps() == [1, 2]
 
 
 def test_close_and_the_with_statement_wait(tmp_path: Path, gate: threading.Event):
@@ -62,7 +63,6 @@ def test_close_and_the_with_statement_wait(tmp_path: Path, gate: threading.Event
     with Store(tmp_path) as store:
         store.save(1, STATE)
     assert store.steps() == [1]
-    assert not [thread for thread in threading.enumerate() if "checkpoint" in thread.name]
 
 
 def test_restore_waits_for_the_save_under_way(tmp_path: Path, gate: threading.Event):
@@ -114,22 +114,6 @@ def test_a_numpy_leaf_and_the_meta_may_change_after_save(tmp_path: Path, gate: t
     assert kept == {"loss": [1]}
 
 
-def test_only_the_marked_steps_are_kept(tmp_path: Path):
-    with Store(tmp_path) as store:
-        for step, best in [(10, True), (20, False), (30, True), (40, False), (50, False)]:
-            store.save(step, STATE, best=best)
-            store.wait()
-            assert store.latest() == step
-        assert store.best() == 30
-        assert store.steps() == [30, 50]
-        store.save(60, STATE, best=True, pins=("epoch-6",))
-        store.save(70, STATE)
-        store.save(80, STATE, best=True)
-    assert store.steps() == [60, 80]
-    assert store.marks() == {"latest": 80, "best": 80, "epoch-6": 60}
-    assert sorted(os.listdir(tmp_path)) == ["60", "80", "marks.json"]
-
-
 def test_nothing_is_removed_before_the_new_step_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -137,49 +121,29 @@ def test_nothing_is_removed_before_the_new_step_is_published(
     store.save(1, STATE)
     store.wait()
 
-    def full(folder: Path, host: dict[str, np.ndarray]) -> None:
+    def full(folder: Path, content: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(arrays, "write", full)
+    monkeypatch.setattr(packed, "write", full)
     store.save(2, STATE)
     with pytest.raises(CheckpointError):
         store.wait()
     store.restore(1, STATE)
-    assert sorted(os.listdir(tmp_path)) == ["1", "marks.json"]
-
-
-def test_going_back_makes_an_earlier_step_the_latest(tmp_path: Path):
-    with Store(tmp_path) as store:
-        store.save(50, STATE, best=True)
-        store.save(100, STATE)
-        store.save(60, STATE)
-    assert store.latest() == 60
-    assert store.steps() == [50, 60]
-
-
-def test_a_step_saved_again_is_replaced_and_keeps_its_marks(tmp_path: Path):
-    with Store(tmp_path) as store:
-        store.save(5, {"x": jnp.zeros(2)}, best=True)
-        store.save(5, {"x": jnp.ones(2)}, meta={"again": True})
-    found, meta = store.restore(5, {"x": jnp.zeros(2)})
-    assert found["x"].tolist() == [1, 1]
-    assert meta == {"again": True}
-    assert store.marks() == {"latest": 5, "best": 5}
-    assert sorted(os.listdir(tmp_path)) == ["5", "marks.json"]
+    assert sorted(os.listdir(tmp_path)) == [".lock", "1"]
 
 
 @pytest.mark.parametrize("reaction", ["save", "wait", "close"])
 def test_a_failure_in_the_thread_is_raised_once_by_the_next_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaction: str
 ):
-    write = arrays.write
+    write = packed.write
 
-    def full(folder: Path, host: dict[str, np.ndarray]) -> None:
-        monkeypatch.setattr(arrays, "write", write)
+    def full(folder: Path, content: np.ndarray) -> None:
+        monkeypatch.setattr(packed, "write", write)
         raise RuntimeError("layer of words") from OSError(errno.ENOSPC, "No space left on device")
 
     store = Store(tmp_path)
-    monkeypatch.setattr(arrays, "write", full)
+    monkeypatch.setattr(packed, "write", full)
     store.save(1, STATE)
     calls: dict[str, Callable[[], None]] = {
         "save": lambda: store.save(2, STATE),
@@ -197,30 +161,42 @@ def test_a_failure_in_the_thread_is_raised_once_by_the_next_call(
     assert store.steps() == ([] if reaction == "close" else [2])
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+def test_a_failure_is_heard_of_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, content: np.ndarray) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(packed, "write", full)
+    store = Store(tmp_path)
+    store.check()
+    store.save(1, STATE)
+    assert store._written.wait(30)
+    with pytest.raises(CheckpointError, match="No space left"):
+        store.check()
+    store.close()
+
+
+def test_a_folder_that_cannot_be_made_is_named_at_once(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     store = Store(tmp_path / "file" / "checkpoints")
-    store.save(1, STATE)
     with pytest.raises(CheckpointError, match="file/checkpoints/1 could not be saved"):
-        store.wait()
+        store.save(1, STATE)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_named(tmp_path: Path):
     tmp_path.chmod(0o500)
     store = Store(tmp_path / "checkpoints")
-    store.save(1, STATE)
     with pytest.raises(CheckpointError, match="checkpoints/1 could not be saved: PermissionError"):
-        store.wait()
+        store.save(1, STATE)
 
 
 def test_an_error_in_the_body_is_not_hidden_by_one_in_the_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def full(folder: Path, host: dict[str, np.ndarray]) -> None:
+    def full(folder: Path, content: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(arrays, "write", full)
+    monkeypatch.setattr(packed, "write", full)
 
     def body() -> None:
         with Store(tmp_path) as store:
@@ -255,21 +231,14 @@ def test_reading_touches_nothing_and_writing_removes_leftovers(tmp_path: Path):
     assert sorted(map(str, tmp_path.rglob("*"))) == before
     with store:
         store.save(2, STATE)
-    assert sorted(os.listdir(tmp_path)) == ["007", "2", "marks.json", "notes.txt"]
+    assert sorted(os.listdir(tmp_path)) == [".lock", "007", "1", "2", "notes.txt"]
 
 
 def test_a_folder_that_does_not_exist_is_an_empty_store(tmp_path: Path):
     store = Store(tmp_path / "none")
-    assert (store.steps(), store.latest(), store.best(), store.marks()) == ([], None, None, {})
+    assert (store.steps(), store.latest(), store.best(), store.newest()) == ([], None, None, None)
     store.close()
     assert not (tmp_path / "none").exists()
-
-
-def test_retiring_never_takes_a_step_that_is_not_ours(tmp_path: Path):
-    with Store(tmp_path) as store:
-        store.save(1, STATE)
-    publish.retire(tmp_path)
-    assert store.steps() == [1]
 
 
 SCRIPT = """
@@ -290,49 +259,20 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_a_process_that_leaves_without_waiting_still_finishes_its_save(tmp_path: Path, ending: str):
     done = run(f"store.save(4, {{'x': jnp.ones(1000)}})\n{ending}", tmp_path)
     assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(ending, 1), done.stderr
-    if (3, 12, 0) <= sys.version_info < (3, 12, 2):  # no new threads at exit, so no Orbax
-        assert "could not be saved" in done.stderr
-        return
     assert Store(tmp_path).steps() == [4]
     Store(tmp_path).verify(4)
 
 
-def test_a_full_disk_leaves_the_former_step_and_is_said_in_one_line(tmp_path: Path):
-    script = """
-small, large = {"x": jnp.ones(10)}, {"x": jnp.ones((1000, 1000))}
-store.save(1, small)
-store.wait()
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-store.save(2, large)
-try:
-    store.wait()
-except CheckpointError as error:
-    print(error)
-assert store.steps() == [1]
-store.restore(1, small)
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-store.save(3, large, best=True)
-store.close()
-store.restore(3, large)
-"""
-    done = run(script, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"{tmp_path / '2'} could not be saved" in done.stdout
-    assert "File too large" in done.stdout
-    assert done.stdout.count("\n") == 1
-    assert done.stderr == ""
-    assert sorted(os.listdir(tmp_path)) == ["3", "marks.json"]
-
-
 def test_an_unread_failure_is_said_at_exit(tmp_path: Path):
-    (tmp_path / "file").write_text("")
-    done = run("store.save(1, {'x': jnp.ones(1)})", tmp_path / "file" / "sub")
+    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))\n"
+    done = run(f"{full}store.save(1, {{'x': jnp.ones(1000)}})", tmp_path)
     assert "could not be saved" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_orbax_is_not_imported_before_it_is_needed():
-    done = run("assert 'orbax' not in sys.modules\nassert not store.steps()", Path("/nonexistent"))
+def test_orbax_is_not_imported_for_a_state_on_one_device(tmp_path: Path):
+    script = "store.save(1, {'x': jnp.ones(3)})\nstore.close()\nassert store.latest() == 1\n"
+    done = run(f"{script}assert 'orbax' not in sys.modules", tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -354,3 +294,30 @@ def test_a_wait_that_is_interrupted_does_not_lose_the_save(gate, tmp_path: Path)
     threading.Timer(0.3, gate.set).start()
     store.wait()
     assert store.steps() == [1]
+    store.close()
+
+
+def test_a_close_that_is_interrupted_lets_nobody_else_write(gate, tmp_path: Path):
+    store = Store(tmp_path)
+    store.save(1, STATE)
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        store.close()
+    with pytest.raises(Locked):
+        Store(tmp_path).save(2, STATE)
+    gate.set()
+    store.close()
+    assert store.steps() == [1]
+
+
+def test_the_memory_for_a_copy_is_used_again_and_given_back_at_the_end(tmp_path: Path):
+    store = Store(tmp_path)
+    store.save(1, STATE)
+    first = store._room
+    store.save(2, {"x": STATE["x"] * 2.0})
+    assert store._room is first
+    store.save(3, {"x": jnp.arange(5.0)})
+    assert store._room is not first
+    store.close()
+    assert store._room is None
+    assert store.restore(2, STATE)[0]["x"].tolist() == [0, 2, 4, 6]
