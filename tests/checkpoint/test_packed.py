@@ -4,6 +4,7 @@ import hashlib
 import io
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,8 +42,8 @@ def test_a_write_that_takes_only_a_part_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     class Slow(io.FileIO):
-        def write(self, part: memoryview) -> int:
-            return super().write(part[:700])
+        def write(self, b: Any, /) -> int:
+            return super().write(b[:700])
 
     monkeypatch.setattr("builtins.open", lambda path, mode, buffering: Slow(path, mode))
     packed.write(tmp_path / "file", content(5000))

@@ -59,7 +59,7 @@ def _after(names: frozenset[str], optimizer: str = "adam") -> TrainState:
     step = jax.jit(make_train_step(classification(MODEL), OPTIMIZERS[optimizer], options))
     for _ in range(3):
         state, metrics = step({}, state, BATCH)
-    assert jnp.isfinite(metrics["loss"].compute())
+        assert jnp.isfinite(metrics["loss"].compute())
     return state
 
 
