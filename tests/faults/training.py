@@ -74,6 +74,7 @@ def _instrument(options: argparse.Namespace) -> None:
 
     def noted(store: Any, step: int, *arguments: Any, **keywords: Any) -> None:
         if step == options.full_at:
+            store.wait()  # the save before this one still had room
             # As on a full disk, writing fails half-way; without the signal that would end us.
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
