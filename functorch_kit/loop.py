@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from functorch_kit import program, report, train
+from functorch_kit import checkpoint, program, report, train
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
 from functorch_kit.programs import Programs, compile_programs
@@ -96,6 +96,7 @@ def fit(
     eval_every: int | None = None,
     checkpoint_every: int | None = None,
     log_every: int = 1,
+    keep: checkpoint.Keep | None = None,
     form: str = "auto",
     best: tuple[str, str] = ("loss", "min"),
     stop: Callable[[list[Row]], bool] | None = None,
@@ -128,6 +129,7 @@ def fit(
         checkpoint_every: steps between checkpoints; as ``eval_every`` if None. The best and the
             last step are always saved.
         log_every: steps between logged training rows.
+        keep: which checkpoints stay; see ``checkpoint.Keep``.
         form: ``"auto"``, ``"chunk"`` or ``"single"``; see ``train.choose_form``.
         best: metric of the validation rows and ``"min"`` or ``"max"``.
         stop: a function of the validation rows so far that says when to stop early.
@@ -176,7 +178,9 @@ def fit(
     for needed, wanted in {"resume": resume, "rollback": options.nonfinite == "rollback"}.items():
         if wanted and run_dir is None:
             raise UserError(f"{needed} needs a run_dir: there is no folder to go on from")
-    run = RunFolder(run_dir, resume=resume, overwrite=overwrite) if run_dir else None
+    run = None
+    if run_dir is not None:
+        run = RunFolder(run_dir, resume=resume, overwrite=overwrite, keep=keep)
     first = run.first if run else 0
     program.use_cache()
 
@@ -283,7 +287,7 @@ def _train(
                 failure.state = state
                 raise failure
             record.data_offset = stepper.offset
-            record.save(step, state, best=improved)
+            record.save(step, state)
         for hook in plan.hooks:
             hook(Progress(step, state, tuple(record.rows), record.path))
         if stopped:
@@ -325,8 +329,8 @@ def _failed(
     told = train.NonFinite(step, f"{failure}{where}: {remedy}")
     told.state = failure.state
     if run:
-        checkpoint = run.store.latest()
-        facts = {"step": step, "checkpoint": checkpoint, "data_offset": offset, "error": str(told)}
+        newest, error = run.store.newest(), str(told)
+        facts = {"step": step, "checkpoint": newest, "data_offset": offset, "error": error}
         run.write("failure", facts)
         run.write("summary", record.summary("diverged", step - 1, {}))
     return told

@@ -68,6 +68,7 @@ class Record:
         self._metric, self._sign = best[0], 1.0 if best[1] == "min" else -1.0
         self.data_offset = 0
         self._trend: str | None = None
+        self._scores: dict[int, float] = {}  # of the last validated step
         self._log_every = log_every
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._writers: list[Any] = []
@@ -118,6 +119,7 @@ class Record:
         """Log an evaluation; whether it is the best so far, whose parameters are then kept."""
         row = self._write(step, "validation", {k: v for k, v in metrics.items() if np.ndim(v) == 0})
         value = self._sign * row[self._metric]
+        self._scores = {step: value}
         improved = (
             self.best_step is None or value < self._best_value or math.isnan(self._best_value)
         )
@@ -133,8 +135,8 @@ class Record:
             self.console.line(f"validation {self._metric}: {self._trend}")
         return improved
 
-    def save(self, step: int, state: TrainState, *, best: bool) -> None:
-        """Save the state as the latest checkpoint, and as the best one if it is."""
+    def save(self, step: int, state: TrainState) -> None:
+        """Save the state as the latest checkpoint, with its score if it was validated."""
         if not self.run:
             return
         for writer in self._writers:
@@ -145,9 +147,9 @@ class Record:
             "best_value": strict(self._best_value),
             "seconds": self.seconds,
             "data_offset": self.data_offset,
+            "config": self.run.config,
         }
-        score = self._best_value if best else None
-        self.run.store.save(step, state, meta=meta, score=score)
+        self.run.store.save(step, state, meta=meta, score=self._scores.get(step))
 
     def restore(
         self, like: Spec, evaluated: Callable[[TrainState], Params] = lambda state: state.params

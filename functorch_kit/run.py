@@ -58,8 +58,10 @@ class RunFolder:
         path: the folder; made if missing.
         resume: go on with the run that is there.
         overwrite: replace the run that is there.
+        keep: which checkpoints stay.
 
     Attributes:
+        config: plain settings of the run, kept with each checkpoint.
         store: its checkpoints.
         first: the step that the run goes on from; 0 for a new one.
 
@@ -81,6 +83,7 @@ class RunFolder:
         *,
         resume: bool = False,
         overwrite: bool = False,
+        keep: checkpoint.Keep | None = None,
     ):
         self.path = Path(path)
         self._overwrite = overwrite and not resume
@@ -95,7 +98,8 @@ class RunFolder:
                 f"run folder {str(path)!r} holds {found[0]}, and no run wrote it:"
                 " choose another run_dir"
             )
-        self.store = checkpoint.Store(self.path / "checkpoints")
+        self.store = checkpoint.Store(self.path / "checkpoints", keep)
+        self.config: dict[str, Any] | None = None
         # Damaged ones are passed over, each with a line on standard error.
         self.first = (self.store.newest() or 0) if resume else 0
         self._seen = self.store.steps()
@@ -134,6 +138,7 @@ class RunFolder:
         try:
             # First: it marks the folder as a run's.
             self.write("environment", report.environment())
+            self.config = None if config is None else dict(config)
             if config is not None:
                 import yaml
 

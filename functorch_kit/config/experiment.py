@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import optax
 
-from functorch_kit import data, models, train
+from functorch_kit import checkpoint, data, models, train
 from functorch_kit.config.convert import from_dict, to_dict
 from functorch_kit.config.errors import ConfigError
 from functorch_kit.config.optimization import make_optimizer, make_options, settings_of, traced
@@ -102,6 +102,7 @@ class Experiment:
             "eval_every": settings.eval_every,
             "checkpoint_every": settings.checkpoint_every,
             "log_every": settings.log_every,
+            "keep": checkpoint.Keep(settings.keep_latest, settings.keep_best, settings.keep_every),
             "form": settings.form,
             "best": best,
             "stop": stop,

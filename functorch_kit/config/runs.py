@@ -21,6 +21,9 @@ RESUMABLE = (
     "train.eval_every",
     "train.checkpoint_every",
     "train.log_every",
+    "train.keep_latest",
+    "train.keep_best",
+    "train.keep_every",
     "quiet",
 )
 """What may change when a run goes on: how far and what is seen of it, not what is computed."""
@@ -84,7 +87,7 @@ def resumed(config: Config, given: Collection[str]) -> Config:
         Traceback (most recent call last):
         functorch_kit...ConfigError: seed cannot change when a run is resumed: only train.steps,
         train.schedule_steps, train.max_seconds, train.eval_every, train.checkpoint_every,
-        train.log_every or quiet can
+        train.log_every, train.keep_latest, train.keep_best, train.keep_every or quiet can
     """
     for name in given:
         if name not in (*RESUMABLE, "resume"):

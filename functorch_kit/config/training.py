@@ -27,6 +27,13 @@ class Train:
         None, "steps between checkpoints; null: at each evaluation", **_STEPS
     )
     log_every: int = setting(10, "steps between logged training rows", **_STEPS)
+    keep_latest: int = setting(2, "checkpoints that stay because they are the newest", **_COUNT)
+    keep_best: int = setting(
+        1, "checkpoints that stay because they are the best", least=0, most=100_000_000
+    )
+    keep_every: int | None = setting(
+        None, "checkpoints of steps that it divides stay as well; null: none", **_STEPS
+    )
     form: str = setting(
         "auto",
         "how steps are dispatched; auto asks the backend",
@@ -97,6 +104,9 @@ OF_WHOLE_RUNS = (
             "eval_every",
             "checkpoint_every",
             "log_every",
+            "keep_latest",
+            "keep_best",
+            "keep_every",
             "form",
             "patience",
             "best",
