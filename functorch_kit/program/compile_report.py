@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import Jaxpr
@@ -104,7 +104,7 @@ def report_on(
     """
     donated, not_donated = _donations(compiled, argument_names, specs, donate)
     arguments = sum(size_in_bytes(leaf) for leaf in jax.tree.leaves(specs))
-    outputs, temporary, peak = _memory(compiled, arguments)
+    outputs, temporary, peak = memory_of(compiled, specs)
     return ProgramReport(
         name=name,
         lower_seconds=lower_seconds,
@@ -141,18 +141,40 @@ def _donations(
     )
 
 
-def _memory(compiled: Compiled, arguments: int) -> tuple[int | None, int | None, int | None]:
+class Memory(NamedTuple):
+    """Memory of one call, in bytes, by the compiled program; None is what the backend hides."""
+
+    output: int | None
+    temporary: int | None
+    peak: int | None
+
+
+def memory_of(compiled: Compiled, specs: tuple[Spec, ...]) -> Memory:
+    """Ask a compiled program for the memory that a call takes.
+
+    Args:
+        compiled: the program.
+        specs: its arguments' shapes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> compiled = jax.jit(lambda x: x + 1).lower(jnp.zeros(3)).compile()
+        >>> memory_of(compiled, (jnp.zeros(3),)).output
+        12
+    """
+    arguments = sum(size_in_bytes(leaf) for leaf in jax.tree.leaves(specs))
     try:
         stats: Any = compiled.memory_analysis()
     except (NotImplementedError, RuntimeError):
         stats = None
     if stats is None:
-        return None, None, None
+        return Memory(None, None, None)
     outputs, temporary = stats.output_size_in_bytes, stats.temp_size_in_bytes
     everything = arguments + outputs - stats.alias_size_in_bytes + temporary
     peak = getattr(stats, "peak_memory_in_bytes", 0)
     # The CPU backend may report a peak below its own temporary memory: then it is not the peak.
-    return outputs, temporary, peak if peak >= max(arguments, temporary) else everything
+    peak = peak if peak >= max(arguments, temporary) else everything
+    return Memory(outputs, temporary, peak)
 
 
 def _bytes_accessed(compiled: Compiled) -> int | None:
