@@ -213,6 +213,7 @@ def _row(
         max_difference=verdict.absolute,
         max_relative_difference=verdict.relative,
         worst_leaf=verdict.leaf,
+        leaf_difference=verdict.leaf_relative,
         tolerance=verdict.tolerance,
         agrees=verdict.agrees,
         diverges_at=diverges and diverges[0],

@@ -40,7 +40,8 @@ class VariantResult:
         max_difference: the largest absolute difference from the reference's result.
         max_relative_difference: the largest in units of the leaf's largest absolute value.
         worst_leaf: the leaf furthest away in units of its tolerance; None if nothing differs.
-        tolerance: how far, in units of its largest absolute value, that leaf may be.
+        leaf_difference: how far that is, in units of the leaf's largest absolute value.
+        tolerance: how far it may be.
         agrees: whether every leaf is within its tolerance.
         diverges_at: of a result that does not agree: path of the first part of the model whose
             output is another beyond the dtype's tolerance; None if no part that is seen is.
@@ -71,6 +72,7 @@ class VariantResult:
     max_difference: float | None = None
     max_relative_difference: float | None = None
     worst_leaf: str | None = None
+    leaf_difference: float | None = None
     tolerance: float | None = None
     agrees: bool | None = None
     diverges_at: str | None = None
@@ -143,7 +145,7 @@ class Comparison:
 
 _HEADER = (
     "variant", "compile", "first call", "median", "95 % interval", "speed-up", "dispatch",
-    "GFLOP/s", "of matmul", "memory", "relative", "verdict", "worst leaf",
+    "GFLOP/s", "of matmul", "memory", "largest", "verdict", "furthest leaf",
 )  # fmt: skip
 
 
@@ -161,8 +163,14 @@ def _cells(row: VariantResult) -> tuple[str, ...]:
         "–" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.3g} MB",
         _number(row.max_relative_difference, ".2g"),
         "RED" if row.red else "ok",
-        row.worst_leaf or "–",
+        _leaf(row),
     )
+
+
+def _leaf(row: VariantResult) -> str:
+    if row.worst_leaf is None or row.leaf_difference is None or row.tolerance is None:
+        return "–"
+    return f"{row.worst_leaf} {row.leaf_difference:.1e} of {row.tolerance:.1e}"
 
 
 def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:

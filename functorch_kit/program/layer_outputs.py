@@ -110,8 +110,7 @@ def _evaluate(
         elif name == "scan":
             outputs = _scan(eqn.params, inputs, scope, found)
         else:
-            functions, params = eqn.primitive.get_bind_params(eqn.params)
-            outputs = eqn.primitive.bind(*functions, *inputs, **params)
+            outputs = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
             outputs = outputs if eqn.primitive.multiple_results else [outputs]
         values.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

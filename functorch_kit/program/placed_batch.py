@@ -29,8 +29,8 @@ class BatchPlacement:
     Example:
         >>> import jax.numpy as jnp
         >>> weights, x = BatchPlacement(1, batch=1).place((jnp.ones(3), jnp.ones((4, 3))))
-        >>> x.sharding.spec
-        PartitionSpec('data',)
+        >>> x.sharding.spec == PartitionSpec("data"), weights.sharding.spec == PartitionSpec()
+        (True, True)
     """
 
     def __init__(self, devices: int, batch: int) -> None:

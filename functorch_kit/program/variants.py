@@ -107,12 +107,7 @@ class Jit(Variant):
     """``jax.jit``, which compiles at the first call."""
 
     def build(self, args: Arguments) -> None:  # noqa: D102
-        # A function of its own: JAX would find an earlier compilation of `fn` in its memory.
-        @functools.wraps(self.fn)
-        def fresh(*args: Any) -> Any:
-            return self.fn(*args)
-
-        self._jitted = jitted = jax.jit(fresh, donate_argnums=self.donate)
+        self._jitted = jitted = jax.jit(_fresh(self.fn), donate_argnums=self.donate)
         self.call = lambda args: jitted(*args)
 
     def peak_bytes(self, args: Arguments) -> int | None:  # noqa: D102
@@ -131,7 +126,7 @@ class AheadOfTime(Variant):
     def _compiled(self, fn: Callable[..., Any], args: Arguments, name: str) -> Program:
         specs = tuple(map(_placed_spec, args))
         # What it captures is the caller's affair here: the other variants take it, too.
-        return compile(fn, *specs, name=name, donate=self.donate, captured_bytes=None)
+        return compile(_fresh(fn), *specs, name=name, donate=self.donate, captured_bytes=None)
 
     def peak_bytes(self, args: Arguments) -> int | None:  # noqa: D102
         return self._program.report.peak_bytes
@@ -275,6 +270,16 @@ def of_one(fn: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda leaf: leaf[0], jax.vmap(whole, in_axes=tuple(axes))(*lifted))
 
     return mapped
+
+
+def _fresh(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of its own: JAX would find an earlier compilation of ``fn`` in its memory."""
+
+    @functools.wraps(fn)
+    def fresh(*args: Any) -> Any:
+        return fn(*args)
+
+    return fresh
 
 
 def _placed_spec(arg: PyTree) -> PyTree:
