@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -139,6 +141,62 @@ def compare_steps(
 
     cases = [each if isinstance(each, program.Case) else case(each) for each in variants]
     return program.compare(step, values, state, batch, carry=1, batch=2, variants=cases, **settings)
+
+
+def provide_devices(variants: Sequence[str]) -> None:
+    """Ask JAX for as many virtual CPU devices as the variants split a batch over.
+
+    To be called before JAX counts its devices, which it does once in a process; where it is too
+    late, ``compare_steps`` says what to do. Other platforms keep the devices that they have.
+
+    Args:
+        variants: as for ``compare_steps``; unknown words are left for it to refuse.
+
+    Example:
+        >>> provide_devices(["jit", "scan=10+donate"])
+    """
+    wanted = [int(number) for each in variants for number in re.findall(r"sharded=(\d{1,4})", each)]
+    if max(wanted, default=1) > max(1, jax.config.values["jax_num_cpu_devices"]):
+        with contextlib.suppress(RuntimeError):  # too late
+            jax.config.update("jax_num_cpu_devices", max(wanted))
+
+
+def views(
+    model: Any,
+    objective: Any,
+    optimizer: Any,
+    batch: Batch,
+    *,
+    hparams: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What ``report.write_views`` shows of a training step: its jaxpr, its HLO, the model's layers.
+
+    Args:
+        model: see ``compare_steps``, as for the others.
+        objective: likewise.
+        optimizer: likewise.
+        batch: likewise.
+        hparams: likewise.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from functorch_kit import nn
+        >>> model, batch = nn.dense(1), {"x": jnp.ones((4, 2)), "y": jnp.ones((4, 1))}
+        >>> found = views(model, train.regression(model), optax.sgd(0.1), batch)
+        >>> found["name"], "dot_general" in found["jaxpr"], found["summary"].params
+        ('train_step', True, 3)
+    """
+    values, x_spec = train.as_hparams(hparams), spec_of(batch["x"])
+    init = train.make_init(model, optimizer, x_spec)
+    state = jax.eval_shape(init, values, jax.random.key(0))
+    step = train.make_train_step(objective, optimizer)
+    compiled = program.compile(step, values, state, batch, name="train_step", donate=(1,), carry=1)
+    return {
+        "name": compiled.name,
+        "jaxpr": str(compiled.jaxpr),
+        "hlo": compiled.hlo(),
+        "summary": program.summary(train.resolve(model, values), x_spec, train=True),
+    }
 
 
 def written_out(objective: Any, parts: int) -> Callable[[HParams], Objective]:

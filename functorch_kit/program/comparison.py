@@ -39,6 +39,7 @@ def compare(
     tolerance: float | None = None,
     seconds: float = 10.0,
     matmul_size: int | None = None,
+    progress: Callable[[str], object] = lambda line: None,
 ) -> Comparison:
     """Run a pure function in several ways, time each, and compare their results.
 
@@ -84,6 +85,7 @@ def compare(
             ``rounds`` samples, at least one; ``calls`` says how many calls were timed.
         matmul_size: rows of the matrix product that rates are divided by; None for 2048 on a CPU
             and 8192 elsewhere.
+        progress: called with a line that says what begins; eager steps of a large model take long.
 
     Returns:
         A row for each variant; ``print`` it for a table.
@@ -117,7 +119,8 @@ def compare(
     )
     for case in cases:
         contest.enter(case)
-    contest.warm_up()
+    contest.warm_up(progress)
+    progress(f"timing {len(cases)} variants in turn")
     ceilings = _take_turns(contest.entries, rounds, seconds, matmul_size)
     operations = _flops(as_written(fn), args)
     rows = [_row(contest, entry, operations, ceilings) for entry in contest.entries]

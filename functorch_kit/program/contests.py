@@ -96,7 +96,7 @@ class Contest:
         self.rounding: dict[str, float] = {}
         self._apart: dict[int, Entry] = {}
         self._results: dict[tuple[int, int], NamedLeaves] = {}
-        self._moved: dict[tuple[int, str], dict[str, float]] = {}
+        self._moved: dict[tuple[int, int, str], dict[str, float]] = {}
 
     def enter(self, case: Case) -> None:
         """Add a row.
@@ -130,9 +130,10 @@ class Contest:
         contestant = Contestant(case.name, variant, args, switches.cache)
         return Entry(case, switches, contestant, case.dtype or coarsest(args))
 
-    def warm_up(self) -> None:
+    def warm_up(self, progress: Callable[[str], object] = lambda line: None) -> None:
         """Call every participant for the first time, and compare what it returns."""
-        for entry in self.entries:
+        for number, entry in enumerate(self.entries, 1):
+            progress(f"{entry.case.name}: first steps ({number} of {len(self.entries)})")
             entry.contestant.attempt(Contestant.warm_up)
             if entry.contestant.error is None and self.reference is None:
                 self.reference = entry
@@ -193,19 +194,19 @@ class Contest:
         against = entry.against
         assert against is not None
         runner = against if self._is_plain(against) else self._plain_of(against)
-        key = id(runner), entry.dtype
+        key = id(runner), entry.steps, entry.dtype
         if key not in self._moved:
-            steps = runner.contestant.steps_within(self.steps, self.seconds)
             moved = moved_by_rounding(
                 runner.contestant,
-                self._result(runner, steps),
+                self._result(runner, entry.steps),
                 lambda output: runner.contestant.named(output, self.names),
-                steps,
+                entry.steps,
                 entry.dtype,
             )
             self._moved[key] = moved
-            if runner.case.reference is None and against is self.reference:
-                self.rounding[entry.dtype] = max(moved.values(), default=0.0)
+            if against is self.reference:
+                most = max(moved.values(), default=0.0)
+                self.rounding[entry.dtype] = max(most, self.rounding.get(entry.dtype, 0.0))
         return self._moved[key]
 
     def _is_plain(self, entry: Entry) -> bool:
