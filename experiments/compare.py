@@ -24,10 +24,6 @@ from functorch_kit.config import OF_WHOLE_RUNS, Config, new_run_dir, setting
 VARIANTS = ("eager", "disable_jit", "jit", "aot", "scan")
 from functorch_kit.config import Config, ConfigError, new_run_dir, setting
 
-VARIANTS = (
-    "eager", "disable_jit", "jit", "aot", "scan=10", "donate", "vmap", "remat", "accumulate=2",
-    "accumulate=4", "bf16", "fp16", "aot+warm",
-)  # fmt: skip
 CONTENDERS = ("torch_eager", "torch_compiled", "keras", "flax_nnx", "equinox")
 UNUSED = [f.name for f in dataclasses.fields(Config) if f.name in ("resume", "overwrite")] + [
     f"train.{name}"
@@ -37,10 +33,12 @@ UNUSED = [f.name for f in dataclasses.fields(Config) if f.name in ("resume", "ov
 
 @dataclasses.dataclass
 class Comparison(Config):
-    variants: tuple[str, ...] = setting(VARIANTS, "modes to time: words joined by +")
+    variants: tuple[str, ...] | None = setting(
+        None, "modes to time: words joined by +; null: eleven of them"
+    )
     steps: int = setting(10, "steps after which states are compared", least=1, most=10_000)
     rounds: int = setting(7, "samples of each mode", least=1, most=10_000)
-    seconds: float = setting(5.0, "time for the samples of one mode", least=0, most=3600)
+    seconds: float = setting(3.0, "time for the samples of one mode", least=0, most=3600)
     contenders: tuple[str, ...] = setting(
         (), "other frameworks, in processes of their own", choices=CONTENDERS, fewest=0
     )
@@ -52,7 +50,7 @@ def compare(config: Comparison, job: frame.Job) -> None:
     from functorch_kit import modes
 
     # Before JAX counts its devices, which it does once.
-    modes.provide_devices(config.variants)
+    modes.provide_devices(config.variants or ())
     from functorch_kit import report
     from functorch_kit.config import build
 

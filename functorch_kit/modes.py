@@ -24,9 +24,10 @@ STEP_SWITCHES: dict[str, str] = {
 """Words that change the step itself, beside those of ``program.SWITCHES``, which execute it."""
 
 VARIANTS = (
-    "eager", "disable_jit", "jit", "aot", "scan", "jit+donate", "jit+vmap", "jit+remat",
-    "jit+accumulate=2", "jit+accumulate=4", "jit+bf16", "jit+fp16", "aot+warm",
+    "eager", "disable_jit", "jit", "aot", "scan", "donate", "vmap", "remat", "accumulate=2",
+    "bf16", "aot+warm",
 )  # fmt: skip
+"""What is compared where nothing else is asked for."""
 
 # What only some modes have: fp16 scales the loss, and counts what it refused.
 _OWN = ("state/loss_scale", "state/guard", "output/1/refused")
@@ -39,7 +40,7 @@ def compare_steps(
     batch: Batch,
     *,
     hparams: Mapping[str, Any] | None = None,
-    variants: Sequence[str | program.Case] = VARIANTS,
+    variants: Sequence[str | program.Case] | None = None,
     options: train.Options | None = None,
     seed: int = 0,
     **settings: Any,
@@ -61,7 +62,8 @@ def compare_steps(
         optimizer: an optax GradientTransformation, or a function of the hyperparameters.
         batch: one batch, which all steps take.
         hparams: the hyperparameters, by name.
-        variants: modes, in this order.
+        variants: modes, in this order; None for ``VARIANTS``, where a ``scan`` of a step that has
+            operations which the backend runs slowly inside a loop is ``scan=2+unroll``.
         options: of the step in all modes; the words of a variant replace theirs.
         seed: of parameters and randomness.
         **settings: ``steps``, ``rounds``, ``seconds`` and the other arguments of
@@ -86,16 +88,22 @@ def compare_steps(
     base = options or train.Options()
     values = train.as_hparams(hparams)
     made: dict[Any, tuple[Callable[..., Any], train.TrainState]] = {}
+    states: dict[Any, train.TrainState] = {}
+
+    def state_of(chosen: train.Options) -> train.TrainState:
+        """The first state: the same for options that make no other."""
+        key = chosen.policy.params, chosen.policy.loss_scale, chosen.guards
+        if key not in states:
+            states[key] = train.init_state(
+                model, optimizer, spec_of(batch["x"]), hparams=values, seed=seed, options=chosen
+            )
+        return states[key]
 
     def step_of(chosen: train.Options, objective: Any) -> tuple[Callable[..., Any], Any]:
         """The step and its first state; the same objects for the same options."""
         key = chosen, id(objective)
         if key not in made:
-            x_spec = spec_of(batch["x"])
-            state = train.init_state(
-                model, optimizer, x_spec, hparams=values, seed=seed, options=chosen
-            )
-            step = train.make_train_step(objective, optimizer, chosen)
+            step, state = train.make_train_step(objective, optimizer, chosen), state_of(chosen)
             if chosen.policy.loss_scale is not None:
                 state = settled(step, values, state, batch)
             made[key] = step, state
@@ -139,6 +147,9 @@ def compare_steps(
             ignore=_OWN,
         )
 
+    if variants is None:
+        is_slow = train.slow_in_a_loop(step, values, state, batch)
+        variants = ["scan=2+unroll" if is_slow and v == "scan" else v for v in VARIANTS]
     cases = [each if isinstance(each, program.Case) else case(each) for each in variants]
     return program.compare(step, values, state, batch, carry=1, batch=2, variants=cases, **settings)
 

@@ -137,11 +137,10 @@ class Contestant:
             output = variant.call(now)
             if not index:
                 returned = time.perf_counter()
+            if variant.one_at_a_time:
+                variant.wait(output)
             if carried:
                 now = variant.advance(now, output)
-            else:
-                # Calls that do not depend on each other would run at the same time.
-                variant.wait(output)
         variant.wait(output)
         took = time.perf_counter() - began
         self.not_waited = self.not_waited or _unready(output)

@@ -145,13 +145,13 @@ class Contest:
         against = self._against(entry)
         if against.contestant.error is not None:
             raise ValueError(f"its reference {against.case.name!r} {against.contestant.error}")
-        is_own = against is entry
-        seconds = float("inf") if is_own else self.seconds
         entry.against = against
-        entry.steps = entry.contestant.steps_within(self.steps, seconds)
+        entry.steps = entry.contestant.steps_within(self.steps, self.seconds)
+        if against is entry:
+            return
         entry.found = differences(
             _kept(self._result(against, entry.steps), entry.case.ignore),
-            _kept(self._result(entry, entry.steps, keep=is_own), entry.case.ignore),
+            _kept(self._result(entry, entry.steps, keep=False), entry.case.ignore),
         )
 
     def _against(self, entry: Entry) -> Entry:

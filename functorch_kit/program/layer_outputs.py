@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
 from functorch_kit.program.difference import leaf_difference
 from functorch_kit.program.scopes import join, path_of
@@ -17,14 +17,18 @@ _INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "
             "custom_vjp_call", "custom_vjp_call_jaxpr"}  # fmt: skip
 
 
+Found = dict[str, list[Any]]
+
+
 def layer_outputs(
     fn: Callable[..., Any], *args: PyTree, compiled: bool = True
 ) -> dict[str, np.ndarray]:
     """The outputs of the parts of one call, by path, in the order of execution.
 
-    Combinators mark them (``nn.tag``). Of a part that is called several times it is the first
-    output; inside a ``scan``, those of all its steps, stacked. Parts inside a branch, a ``while``
-    loop or a ``shard_map`` are not seen.
+    Combinators mark them (``nn.tag``). Outputs of a part that is called several times, or in every
+    step of a ``scan``, follow each other in one array: those of micro-batches are those of the
+    batch. Of a gradient it is the forward pass that counts. Parts inside a branch, a ``while`` loop
+    or a ``shard_map`` are not seen.
 
     Args:
         fn: a pure function of pytrees; it may take derivatives.
@@ -32,7 +36,7 @@ def layer_outputs(
         compiled: whether XLA compiles the whole, or JAX dispatches operation by operation.
 
     Returns:
-        Path -> value on the host; of parts that return several arrays, the first.
+        Path -> all values, flat, on the host.
 
     Example:
         >>> import jax.numpy as jnp
@@ -42,19 +46,20 @@ def layer_outputs(
         >>> state = {"hidden": (), "act": ()}
         >>> found = layer_outputs(lambda x: net.apply(params, state, x)[0], jnp.ones((1, 1)))
         >>> {path: value.tolist() for path, value in found.items()}
-        {'hidden': [[1.0, -1.0]], 'act': [[1.0, 0.0]]}
+        {'hidden': [1.0, -1.0], 'act': [1.0, 0.0]}
     """
     paths: list[str] = []
 
-    def values(*args: PyTree) -> list[jax.Array]:
+    def values(*args: PyTree) -> list[list[jax.Array]]:
         closed = jax.make_jaxpr(fn)(*args)
-        found: dict[str, Any] = {}
+        found: Found = {}
         _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), "", found)
         paths[:] = found
         return list(found.values())
 
     outputs = (jax.jit(values) if compiled else values)(*args)
-    return dict(zip(paths, map(np.asarray, outputs), strict=True))
+    flat = (np.concatenate([np.ravel(each) for each in one]) for one in outputs)
+    return dict(zip(paths, flat, strict=True))
 
 
 def first_divergence(
@@ -64,7 +69,7 @@ def first_divergence(
 
     Args:
         reference: see ``layer_outputs``; its order counts.
-        other: parts that are not in both, or of another number of elements, are passed over.
+        other: likewise; parts that are not in both, or of another size, are passed over.
         tolerance: in units of the output's scale.
 
     Returns:
@@ -77,16 +82,15 @@ def first_divergence(
     """
     for path, expected in reference.items():
         got = other.get(path)
-        if got is None or got.size != expected.size:
+        if got is None or got.shape != expected.shape:
             continue
-        # Micro-batches come stacked; put one after the other they are the batch.
-        if leaf_difference(path, expected, got.reshape(expected.shape)).relative > tolerance:
+        if leaf_difference(path, expected, got).relative > tolerance:
             return path
     return None
 
 
 def _evaluate(
-    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], outer: str, found: dict[str, Any]
+    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], outer: str, found: Found
 ) -> list[Any]:
     """Run a jaxpr, and collect what its marks let pass."""
     values: dict[Any, Any] = {}
@@ -98,22 +102,31 @@ def _evaluate(
     values.update(zip(jaxpr.invars, args, strict=True))
     for eqn in jaxpr.eqns:
         inputs = [read(atom) for atom in eqn.invars]
-        scope = join(outer, path_of(str(eqn.source_info.name_stack)))
+        stack = str(eqn.source_info.name_stack)
+        scope = join(outer, path_of(stack))
         name = eqn.primitive.name
         inner = _inner(eqn.params)
         if name == "name":
-            _collect(eqn.params["name"], scope, inputs[0], found)
             outputs = inputs
+            # On the way back, what is named is computed a second time.
+            if "transpose(" not in stack and "rematted_computation" not in stack:
+                _collect(eqn.params["name"], scope, inputs[0], found)
+        elif "transpose(" in stack or "rematted_computation" in stack:
+            outputs = _bound(eqn, inputs)
         elif name in _INLINED and inner is not None:
             outputs = _evaluate(inner[0], inner[1], inputs[-len(inner[0].invars) or None :],
                                 scope, found)  # fmt: skip
         elif name == "scan":
             outputs = _scan(eqn.params, inputs, scope, found)
         else:
-            outputs = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
-            outputs = outputs if eqn.primitive.multiple_results else [outputs]
+            outputs = _bound(eqn, inputs)
         values.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _bound(eqn: JaxprEqn, inputs: list[Any]) -> list[Any]:
+    outputs = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
+    return outputs if eqn.primitive.multiple_results else [outputs]
 
 
 def _inner(params: dict[str, Any]) -> tuple[Jaxpr, Sequence[Any]] | None:
@@ -124,14 +137,12 @@ def _inner(params: dict[str, Any]) -> tuple[Jaxpr, Sequence[Any]] | None:
     return None
 
 
-def _scan(
-    params: dict[str, Any], inputs: list[Any], scope: str, found: dict[str, Any]
-) -> list[Any]:
+def _scan(params: dict[str, Any], inputs: list[Any], scope: str, found: Found) -> list[Any]:
     body, fixed, carried = params["jaxpr"], params["num_consts"], params["num_carry"]
     paths: list[str] = []
 
     def step(carry: list[Any], xs: list[Any]) -> tuple[list[Any], tuple[list[Any], list[Any]]]:
-        inside: dict[str, Any] = {}
+        inside: Found = {}
         given = [*inputs[:fixed], *carry, *xs]
         outputs = _evaluate(body.jaxpr, body.consts, given, scope, inside)
         paths[:] = inside
@@ -146,12 +157,12 @@ def _scan(
         unroll=params["unroll"],
     )
     for path, values in zip(paths, collected, strict=True):
-        found.setdefault(path, values)
+        found.setdefault(path, []).extend(values)
     return [*carry, *stacked]
 
 
-def _collect(name: str, scope: str, value: Any, found: dict[str, Any]) -> None:
+def _collect(name: str, scope: str, value: Any, found: Found) -> None:
     # A name that is not the path of where it stands is a user's own, for rematerialization.
     if scope not in (name, name.rpartition("/")[0]) or not hasattr(value, "dtype"):
         return
-    found.setdefault(name, value)
+    found.setdefault(name, []).append(value)

@@ -14,6 +14,7 @@ MODES = ("eager", "disable_jit", "jit", "aot", "scan", "as_given")
 SWITCHES: dict[str, str] = {
     **dict.fromkeys(MODES, ""),
     "scan": "steps?",
+    "unroll": "",
     "donate": "",
     "vmap": "",
     "sharded": "devices",
@@ -45,6 +46,7 @@ class Switches:
     Attributes:
         mode: one of ``MODES``.
         length: steps in one ``scan``.
+        unroll: whether they are written out instead of looped over.
         donate: whether the carried argument's memory may hold the result.
         vmap: whether the function is mapped over an axis of one.
         devices: over how many devices the batch is split; None for one device, no mesh.
@@ -54,6 +56,7 @@ class Switches:
 
     mode: str = "jit"
     length: int = 10
+    unroll: bool = False
     donate: bool = False
     vmap: bool = False
     devices: int | None = None
@@ -120,7 +123,8 @@ def read_switches(variant: str, *, scan_length: int = 10) -> Switches:
 
     Example:
         >>> read_switches("scan=4+donate")
-        Switches(mode='scan', length=4, donate=True, vmap=False, devices=None, cache=None)
+        Switches(mode='scan', length=4, unroll=False, donate=True, vmap=False, devices=None,
+        cache=None)
         >>> read_switches("sharded=2").mode
         'jit'
     """
@@ -128,6 +132,8 @@ def read_switches(variant: str, *, scan_length: int = 10) -> Switches:
     contradiction(variant, words, MODES)
     contradiction(variant, words, ("cold", "warm"))
     mode = next((word for word in MODES if word in words), "jit")
+    if "unroll" in words and mode != "scan":
+        raise ComparisonError(f"variants: {variant!r} has no loop to unroll: add scan")
     if mode in ("eager", "disable_jit", "as_given"):
         for word in (
             "donate",
@@ -144,6 +150,7 @@ def read_switches(variant: str, *, scan_length: int = 10) -> Switches:
     return Switches(
         mode=mode,
         length=words.get("scan") or scan_length,
+        unroll="unroll" in words,
         donate="donate" in words,
         vmap="vmap" in words,
         devices=words.get("sharded"),

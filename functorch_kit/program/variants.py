@@ -46,8 +46,14 @@ class Variant:
         self.threading = threading
         self.placement = placement
         self.length = switches.length
+        self.unroll = switches.unroll
         self.donate = (threading.carry,) if switches.donate and threading.carry is not None else ()
         self.steps_per_call = 1
+        # Calls that do not depend on each other would run at the same time. Collectives of two
+        # calls in flight may wait for the threads of each other on a CPU, and then for ever.
+        self.one_at_a_time = threading.carry is None or (
+            placement is not None and jax.default_backend() == "cpu"
+        )
         self.call: Callable[[Arguments], Any] = lambda args: fn(*args)
 
     def build(self, args: Arguments) -> None:
@@ -70,6 +76,8 @@ class Variant:
         # Without a carry every call is the same: one is as good as many.
         for _ in range(steps if self.threading.carry is not None else 1):
             output = self.call(args)
+            if self.one_at_a_time:
+                self.wait(output)
             args = self.advance(args, output)
         return output  # pyright: ignore[reportPossiblyUnboundVariable]
 
@@ -149,7 +157,7 @@ class CarryScan(AheadOfTime):
                 now = self.threading.replace(args, value)
                 return self.threading.split(now, self.fn(*now))
 
-            return jax.lax.scan(step, args[carry], None, length=length)
+            return jax.lax.scan(step, args[carry], None, length=length, unroll=self.unroll)
 
         return self._compiled(scanned, args, f"scan of {length}")
 
@@ -163,7 +171,7 @@ class CarryScan(AheadOfTime):
             rest = self._loop(left, args)
             calls.append(lambda args: rest(*args))
         for call in calls:
-            output = call(args)
+            output = self.wait(call(args)) if self.one_at_a_time else call(args)
             args = self.advance(args, output)
         return self.result(output)  # pyright: ignore[reportPossiblyUnboundVariable]
 
@@ -189,7 +197,7 @@ class MapScan(AheadOfTime):
             return None, self.fn(*jax.tree.unflatten(self._structure, whole))
 
         self._program = program = self._compiled(
-            lambda stacked: jax.lax.scan(step, None, stacked, length=self.length)[1],
+            lambda stacked: jax.lax.scan(step, None, stacked, unroll=self.unroll)[1],
             (arrays,),
             f"scan of {self.length}",
         )

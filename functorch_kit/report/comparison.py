@@ -197,10 +197,8 @@ def _notes(variants: Sequence[Mapping[str, Any]]) -> list[str]:
             notes.append(f"{name} failed: {str(variant['error']).strip().splitlines()[0]}")
         notes += [f"{name} is red: {fault}" for fault in variant.get("faults") or ()]
         if variant.get("diverges_at") is not None:
-            step = variant.get("diverges_at_step")
-            notes.append(
-                f"{name} first has another output in {variant['diverges_at']}, step {step}"
-            )
+            where = f"{variant['diverges_at']}, at step {variant.get('diverges_at_step')}"
+            notes.append(f"{name} first has another output in {where}")
     return notes
 
 

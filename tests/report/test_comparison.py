@@ -24,8 +24,8 @@ JIT = {
     "low_seconds": 4.9e-4, "high_seconds": 5.3e-4, "speedup": 5.4, "dispatch_seconds": 8e-6,
     "matmul_share": 0.028, "peak_bytes": 1_500_000, "max_relative_difference": 0.25, "red": True,
     "worst_leaf": "state/params/head", "leaf_difference": 0.25, "tolerance": 1e-5,
-    "compared_with": "eager", "compared_steps": 10, "diverges_at": "blocks/0", "diverges_at_step": 1,
-    "faults": ["state/params/head is 0.25 of its scale away"],
+    "compared_with": "eager", "compared_steps": 10, "diverges_at": "blocks/0",
+    "diverges_at_step": 1, "faults": ["state/params/head is 0.25 of its scale away"],
 }  # fmt: skip
 SCAN = {"name": "scan", "error": "no carry: name the argument\nthat the output replaces"}
 COMPARISON = {
