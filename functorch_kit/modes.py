@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from functorch_kit import program, train
-from functorch_kit.program.switches import SWITCHES, contradiction, read_words
+from functorch_kit.program.switches import SWITCHES, contradiction, read_switches, read_words
 from functorch_kit.types import Batch, HParams, Objective, Outcome, Params, path_name, spec_of
 
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
@@ -30,7 +30,7 @@ VARIANTS = (
 """What is compared where nothing else is asked for."""
 
 # What only some modes have: fp16 scales the loss, and counts what it refused.
-_OWN = ("state/loss_scale", "state/guard", "output/1/refused")
+_OWN = ("state/loss_scale", "state/guard", "output/1/refused", "output/1/failed")
 
 
 def compare_steps(
@@ -85,6 +85,9 @@ def compare_steps(
         >>> [(row.name, row.agrees) for row in found.variants]
         [('jit', True), ('accumulate=2', True)]
     """
+    for each in variants or ():
+        if isinstance(each, str):  # before anything is made
+            _read(each)
     base = options or train.Options()
     values = train.as_hparams(hparams)
     made: dict[Any, tuple[Callable[..., Any], train.TrainState]] = {}
@@ -122,10 +125,7 @@ def compare_steps(
         return definitions[parts]
 
     def case(variant: str) -> program.Case:
-        words = read_words(variant, SWITCHES | STEP_SWITCHES)
-        contradiction(variant, words, tuple(PRECISIONS))
-        own = {word: words.pop(word) for word in STEP_SWITCHES if word in words}
-        how = "+".join(w if n is None else f"{w}={n}" for w, n in words.items()) or "jit"
+        own, how = _read(variant)
         if not own:
             return program.Case(variant, how=how)
         precision = next((word for word in PRECISIONS if word in own), None)
@@ -152,6 +152,16 @@ def compare_steps(
         variants = ["scan=2+unroll" if is_slow and v == "scan" else v for v in VARIANTS]
     cases = [each if isinstance(each, program.Case) else case(each) for each in variants]
     return program.compare(step, values, state, batch, carry=1, batch=2, variants=cases, **settings)
+
+
+def _read(variant: str) -> tuple[dict[str, int | None], str]:
+    """The words that change the step, and the others as a variant of ``program.compare``."""
+    words = read_words(variant, SWITCHES | STEP_SWITCHES)
+    contradiction(variant, words, tuple(PRECISIONS))
+    own = {word: words.pop(word) for word in STEP_SWITCHES if word in words}
+    how = "+".join(w if n is None else f"{w}={n}" for w, n in words.items()) or "jit"
+    read_switches(how)
+    return own, how
 
 
 def provide_devices(variants: Sequence[str]) -> None:

@@ -57,9 +57,9 @@ def compare(
       by them;
     - ``as_given``: the callable itself, with whatever is compiled and captured in it.
 
-    The others combine: ``unroll`` (a scan's steps are written out, not looped over), ``donate`` (the
-    carry's memory may hold the result), ``vmap`` (over an axis of one), ``sharded=<devices>`` (the
-    batch is split), ``cold`` and ``warm`` (an empty compilation cache, and one that holds the
+    The others combine: ``unroll`` (a scan's steps are written out, not looped over), ``donate``
+    (the carry's memory may hold the result), ``vmap`` (over an axis of one), ``sharded=<devices>``
+    (the batch is split), ``cold`` and ``warm`` (an empty compilation cache, and one that holds the
     program; without either word there is none). Where another function is to be compared, or the
     same with other arguments, a variant is a ``Case``.
 

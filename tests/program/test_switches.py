@@ -90,7 +90,8 @@ def test_what_a_variant_needs_is_asked_for_before_anything_runs(options, said):
 def test_every_combination_of_switches_gives_the_same_result():
     variants = (
         "eager", "jit", "donate", "vmap", "sharded=2", "sharded=4", "eager+vmap",
-        "aot+donate+sharded=2", "scan=4+donate", "scan=2+unroll", "scan=3+vmap+sharded=2+donate", "aot+warm",
+        "aot+donate+sharded=2", "scan=4+donate", "scan=2+unroll",
+        "scan=3+vmap+sharded=2+donate", "aot+warm",
     )  # fmt: skip
     found = program.compare(
         step, *arguments(), carry=0, batch=1, variants=variants, steps=4, **QUICK
