@@ -34,7 +34,7 @@ UNUSED = [f.name for f in dataclasses.fields(Config) if f.name in ("resume", "ov
 @dataclasses.dataclass
 class Comparison(Config):
     variants: tuple[str, ...] | None = setting(
-        None, "modes to time: words joined by +; null: eleven of them"
+        None, "modes to time: words joined by +; null: eleven of them", examples=("eager", "jit")
     )
     steps: int = setting(10, "steps after which states are compared", least=1, most=10_000)
     rounds: int = setting(7, "samples of each mode", least=1, most=10_000)
@@ -111,7 +111,7 @@ def _contenders(config: Comparison, work: str) -> list[dict[str, Any]]:
     if not work:
         return []
     sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-    import contenders
+    import contenders  # pyright: ignore[reportMissingImports]
 
     return contenders.compete(
         work, config.contenders, peer_python=config.peer_python, pairs=config.pairs

@@ -53,7 +53,7 @@ def test_sound_modes_agree_with_ragged_weights_dropout_and_batch_statistics():
     names = ("jit", "accumulate=2", "remat+donate", combined, "vmap+bf16")
     found = compare(model, batch(RAGGED), names)
     assert red(found) == []
-    assert found["vmap+bf16"].max_relative_difference > 1e-4
+    assert (found["vmap+bf16"].max_relative_difference or 0) > 1e-4
     assert found["accumulate=2"].compared_with == "2 micro-batches written out"
     assert found[combined].compared_with == "4 micro-batches written out"
     assert found["remat+donate"].compared_with == "jit"
@@ -63,7 +63,9 @@ def test_fp16_is_compared_from_a_loss_scale_that_fits(standard_promotion):
     data = batch() | {"x": 4 * batch()["x"]}  # float16 gradients overflow at the first scale
     found = compare(net(), data, ("jit", "fp16"))
     assert found["fp16"].error is None
-    assert found["fp16"].max_relative_difference < 0.5  # a refused step would leave the start
+    moved = found["fp16"].max_relative_difference
+    assert moved is not None
+    assert moved < 0.5  # a refused step would leave the start
 
 
 def accumulated_badly(bug: str, gradient, parts: int):

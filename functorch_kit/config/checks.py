@@ -115,6 +115,8 @@ def _list(name: str, value: Any, entries: tuple[Any, ...], setting: Setting) -> 
         example = ", ".join(setting.choices[:2])
     elif entries[0] is str:
         example = '"stem=0.1"' if setting.pairs else '"**/bias"'
+    if names := setting.choices or setting.examples:
+        example = ", ".join(names[:2])
     remedy = f"give {expected(tuple[entries], setting)}, such as [{example}]"
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{name} is {shown(value)}: {remedy}")

@@ -19,6 +19,8 @@ class Setting:
         choices: the only values allowed.
         traced: it only changes numbers, so it is an argument of the compiled programs, and each
             entry of a list is one.
+        examples: values to show where a list of text cannot be read.
+        traced: it only changes numbers, so it is an argument of the compiled programs.
         off: the value that switches a part off. It stays a Python number, so that the part costs
             nothing; going from off to on is another program.
         needed: it has no default; the text says what to give.
@@ -35,6 +37,7 @@ class Setting:
     most: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
     traced: bool = False
     off: float | None = None
     needed: str = ""

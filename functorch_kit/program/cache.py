@@ -149,12 +149,12 @@ def compiling_into(folder: Path | None) -> Iterator[None]:
     """
     from jax.experimental.compilation_cache import compilation_cache
 
-    values = {
+    values: dict[str, object] = {
         "jax_compilation_cache_dir": None if folder is None else str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    before = {name: jax.config.values[name] for name in values}
+    before: dict[str, object] = {name: jax.config.values[name] for name in values}
 
     def use(settings: dict[str, object]) -> None:
         for name, value in settings.items():

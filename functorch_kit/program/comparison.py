@@ -175,12 +175,13 @@ def _row(
     contest: Contest, entry: Entry, flops: int | None, ceilings: Mapping[str, float]
 ) -> VariantResult:
     each, case, reference = entry.contestant, entry.case, contest.reference
+    verdict = None
     if each.error is None:
         try:
             verdict = contest.verdict(entry)
         except Exception as error:  # the perturbed run calls the user's function, too
             each.error = one_line(error)
-    if each.error is not None:
+    if verdict is None:
         return VariantResult(name=case.name, error=each.error, red=True)
     assert reference is not None
     assert entry.against is not None

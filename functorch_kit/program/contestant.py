@@ -197,7 +197,8 @@ def _unready(output: Any) -> str | None:
     for name, leaf in leaf_names("output", output):
         if isinstance(leaf, jax.Array):
             # Arrays of typed keys cannot be asked.
-            if hasattr(leaf, "is_ready") and not leaf.is_deleted() and not leaf.is_ready():
+            is_ready = getattr(leaf, "is_ready", lambda: True)
+            if not leaf.is_deleted() and not is_ready():
                 return f"the clock was stopped before {name} was there: it is not waited for"
         elif not isinstance(leaf, _NUMBERS) and not hasattr(leaf, "block_until_ready"):
             kind = type(leaf).__name__

@@ -1,5 +1,7 @@
 """Variants in words: what they mean, and which are refused."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from functorch_kit.program.placed_batch import BatchPlacement
 from functorch_kit.program.switches import SWITCHES, Switches, read_switches
 from functorch_kit.program.variants import make_variant
 
-QUICK = {"rounds": 1, "matmul_size": 32}
+QUICK: dict[str, Any] = {"rounds": 1, "matmul_size": 32}
 
 
 def step(w, x):
@@ -132,7 +134,8 @@ def test_donate_takes_the_carrys_memory_and_leaves_the_callers_alone():
     kept = arguments()
     found = program.compare(step, *kept, carry=0, variants=("jit", "donate"), **QUICK)
     assert not kept[0]["a"].is_deleted()
-    assert found["donate"].peak_bytes < found["jit"].peak_bytes
+    plain, donated = (row.peak_bytes or 0 for row in found.variants)
+    assert 0 < donated < plain
 
 
 def test_vmap_of_one_adds_an_axis_and_takes_it_away():
@@ -143,17 +146,18 @@ def test_vmap_of_one_adds_an_axis_and_takes_it_away():
 
 
 def test_a_warm_cache_compiles_nothing_and_a_cold_one_everything():
-    def slow(x):
+    def deep(x):
         for _ in range(30):
             x = jnp.tanh(x @ x)
         return x
 
     found = program.compare(
-        slow, jnp.ones((16, 16)), variants=("aot+cold", "aot+warm", "cold", "warm"), **QUICK
+        deep, jnp.ones((16, 16)), variants=("aot+cold", "aot+warm", "cold", "warm"), **QUICK
     )
     assert [row.agrees for row in found.variants] == [True] * 4
     for cold, warm in (("aot+cold", "aot+warm"), ("cold", "warm")):
-        assert found[warm].compile_seconds < found[cold].compile_seconds / 2
+        slow, quick = (found[name].compile_seconds or 0.0 for name in (cold, warm))
+        assert 0 < quick < slow / 2
 
 
 def test_the_cache_of_a_block_is_its_own_and_the_one_before_returns(tmp_path):
