@@ -106,13 +106,12 @@ def _evaluate(
         scope = join(outer, path_of(stack))
         name = eqn.primitive.name
         inner = _inner(eqn.params)
-        if name == "name":
-            outputs = inputs
+        if "transpose(" in stack or "rematted_computation" in stack:
             # On the way back, what is named is computed a second time.
-            if "transpose(" not in stack and "rematted_computation" not in stack:
-                _collect(eqn.params["name"], scope, inputs[0], found)
-        elif "transpose(" in stack or "rematted_computation" in stack:
             outputs = _bound(eqn, inputs)
+        elif name == "name":
+            _collect(eqn.params["name"], scope, inputs[0], found)
+            outputs = inputs
         elif name in _INLINED and inner is not None:
             outputs = _evaluate(inner[0], inner[1], inputs[-len(inner[0].invars) or None :],
                                 scope, found)  # fmt: skip

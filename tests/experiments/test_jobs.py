@@ -200,3 +200,5 @@ def test_a_profile_is_printed_and_written(script, tmp_path: Path):
     written = json.loads((folder / "profile.json").read_text())
     assert written["steps"] == 2
     assert (tmp_path / written["trace_file"]).is_file()
+    for view in ("train_step.jaxpr.txt", "train_step.hlo.txt", "layers.svg"):
+        assert (folder / view).stat().st_size > 100

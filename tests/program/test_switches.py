@@ -125,12 +125,22 @@ def test_a_sharded_batch_is_split_and_the_rest_is_on_every_device():
     assert after["a"].sharding.is_equivalent_to(w["a"].sharding, 1)
 
 
+def test_a_carry_that_the_compiler_would_split_stays_whole():
+    w, x = jnp.zeros((8, 4)), jnp.ones((8, 4))
+    found = program.compare(
+        lambda w, x: w + x, w, x, carry=0, batch=1, steps=3,
+        variants=("jit", "aot+sharded=2", "scan=3+sharded=4"), **QUICK,
+    )  # fmt: skip
+    assert [(row.error, row.agrees) for row in found.variants] == [(None, True)] * 3
+
+
 def test_donate_takes_the_carrys_memory_and_leaves_the_callers_alone():
-    variant = make_variant(Switches("jit", donate=True), step, Threading(0))
-    args = arguments()
-    variant.build(args)
-    variant.call(args)
-    assert args[0]["a"].is_deleted()
+    for mode in ("jit", "aot", "scan"):
+        variant = make_variant(Switches(mode, donate=True), step, Threading(0))
+        args = arguments()
+        variant.build(args)
+        variant.call(args)
+        assert args[0]["a"].is_deleted(), mode
     kept = arguments()
     found = program.compare(step, *kept, carry=0, variants=("jit", "donate"), **QUICK)
     assert not kept[0]["a"].is_deleted()
