@@ -19,16 +19,9 @@ from typing import Any
 
 import frame
 
-from functorch_kit.config import OF_WHOLE_RUNS, Config, new_run_dir, setting
-
-VARIANTS = ("eager", "disable_jit", "jit", "aot", "scan")
-from functorch_kit.config import Config, ConfigError, new_run_dir, setting
+from functorch_kit.config import OF_WHOLE_RUNS, Config, ConfigError, new_run_dir, setting
 
 CONTENDERS = ("torch_eager", "torch_compiled", "keras", "flax_nnx", "equinox")
-UNUSED = [f.name for f in dataclasses.fields(Config) if f.name in ("resume", "overwrite")] + [
-    f"train.{name}"
-    for name in ("steps", "eval_every", "checkpoint_every", "log_every", "form", "patience", "best")
-]
 
 
 @dataclasses.dataclass
@@ -56,25 +49,13 @@ def compare(config: Comparison, job: frame.Job) -> None:
 
     work = _work(config) if config.contenders else ""
     experiment = build(config)
-    chosen = experiment.options
-    hparams = train.as_hparams(experiment.hparams, chosen.policy.params)
-    x_spec = experiment.data.train.spec["x"]
-    state = train.init_state(
-        experiment.model,
-        experiment.optimizer,
-        x_spec,
-        hparams=hparams,
-        seed=config.seed,
-        options=chosen,
-    )
-    step = train.make_train_step(experiment.objective, experiment.optimizer, chosen)
-    options = {name: getattr(config, name) for name in ("variants", "rounds", "scan_length")}
     batch = experiment.data.train(0)
     parts = experiment.model, experiment.objective, experiment.optimizer
     comparison = modes.compare_steps(
         *parts,
         batch,
         hparams=experiment.hparams,
+        options=experiment.options,
         variants=config.variants,
         seed=config.seed,
         progress=(lambda line: None) if config.quiet else _say,
@@ -84,7 +65,8 @@ def compare(config: Comparison, job: frame.Job) -> None:
     if not config.quiet:
         report.show_comparison(found)
     folder = job.folder or new_run_dir(config, config.run_dir or "runs", "compare-")
-    report.write_views(folder, **modes.views(*parts, batch, hparams=experiment.hparams))
+    chosen = {"hparams": experiment.hparams, "options": experiment.options}
+    report.write_views(folder, **modes.views(*parts, batch, **chosen))
     print(f"comparison: {report.write_comparison(folder, found)}")
 
 

@@ -89,7 +89,7 @@ def compare_steps(
         if isinstance(each, str):  # before anything is made
             _read(each)
     base = options or train.Options()
-    values = train.as_hparams(hparams)
+    values = train.as_hparams(hparams, base.policy.params)
     made: dict[Any, tuple[Callable[..., Any], train.TrainState]] = {}
     states: dict[Any, train.TrainState] = {}
 
@@ -189,6 +189,7 @@ def views(
     batch: Batch,
     *,
     hparams: Mapping[str, Any] | None = None,
+    options: train.Options | None = None,
 ) -> dict[str, Any]:
     """What ``report.write_views`` shows of a training step: its jaxpr, its HLO, the model's layers.
 
@@ -198,6 +199,7 @@ def views(
         optimizer: likewise.
         batch: likewise.
         hparams: likewise.
+        options: likewise.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -207,10 +209,11 @@ def views(
         >>> found["name"], "dot_general" in found["jaxpr"], found["summary"].params
         ('train_step', True, 3)
     """
-    values, x_spec = train.as_hparams(hparams), spec_of(batch["x"])
-    init = train.make_init(model, optimizer, x_spec)
+    base, x_spec = options or train.Options(), spec_of(batch["x"])
+    values = train.as_hparams(hparams, base.policy.params)
+    init = train.make_init(model, optimizer, x_spec, base)
     state = jax.eval_shape(init, values, jax.random.key(0))
-    step = train.make_train_step(objective, optimizer)
+    step = train.make_train_step(objective, optimizer, base)
     compiled = program.compile(step, values, state, batch, name="train_step", donate=(1,), carry=1)
     return {
         "name": compiled.name,

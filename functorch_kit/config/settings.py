@@ -17,10 +17,9 @@ class Setting:
         most: largest value allowed.
         below: every value has to be smaller than this.
         choices: the only values allowed.
+        examples: values to show where a list of text cannot be read.
         traced: it only changes numbers, so it is an argument of the compiled programs, and each
             entry of a list is one.
-        examples: values to show where a list of text cannot be read.
-        traced: it only changes numbers, so it is an argument of the compiled programs.
         off: the value that switches a part off. It stays a Python number, so that the part costs
             nothing; going from off to on is another program.
         needed: it has no default; the text says what to give.

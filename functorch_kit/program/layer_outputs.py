@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
 from functorch_kit.program.difference import leaf_difference
-from functorch_kit.program.scopes import join, path_of
+from functorch_kit.program.probe import probed
 from functorch_kit.types import PyTree
-
-_INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "custom_jvp_call",
-            "custom_vjp_call", "custom_vjp_call_jaxpr"}  # fmt: skip
-
-
-Found = dict[str, list[Any]]
 
 
 def layer_outputs(
@@ -25,10 +18,9 @@ def layer_outputs(
 ) -> dict[str, np.ndarray]:
     """The outputs of the parts of one call, by path, in the order of execution.
 
-    Combinators mark them (``nn.tag``). Outputs of a part that is called several times, or in every
-    step of a ``scan``, follow each other in one array: those of micro-batches are those of the
-    batch. Of a gradient it is the forward pass that counts. Parts inside a branch, a ``while`` loop
-    or a ``shard_map`` are not seen.
+    See ``probed`` for which parts are seen. Outputs of a part that is called several times, or in
+    every step of a loop around the whole, follow each other in one array: those of micro-batches
+    are those of the batch.
 
     Args:
         fn: a pure function of pytrees; it may take derivatives.
@@ -50,16 +42,18 @@ def layer_outputs(
     """
     paths: list[str] = []
 
-    def values(*args: PyTree) -> list[list[jax.Array]]:
-        closed = jax.make_jaxpr(fn)(*args)
-        found: Found = {}
-        _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), "", found)
+    def values(*args: PyTree) -> list[Any]:
+        _, found = probed(fn, *args)
         paths[:] = found
         return list(found.values())
 
     outputs = (jax.jit(values) if compiled else values)(*args)
-    flat = (np.concatenate([np.ravel(each) for each in one]) for one in outputs)
-    return dict(zip(paths, flat, strict=True))
+    apart: dict[str, list[np.ndarray]] = {}
+    for path, value in zip(paths, outputs, strict=True):
+        # ``[*]/hidden``: in a loop around the whole; ``hidden#2``: its second value.
+        name = path.replace("[*]/", "").partition("#")[0]
+        apart.setdefault(name, []).append(np.ravel(value))
+    return {name: np.concatenate(each) for name, each in apart.items()}
 
 
 def first_divergence(
@@ -87,81 +81,3 @@ def first_divergence(
         if leaf_difference(path, expected, got).relative > tolerance:
             return path
     return None
-
-
-def _evaluate(
-    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], outer: str, found: Found
-) -> list[Any]:
-    """Run a jaxpr, and collect what its marks let pass."""
-    values: dict[Any, Any] = {}
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    values.update(zip(jaxpr.constvars, consts, strict=True))
-    values.update(zip(jaxpr.invars, args, strict=True))
-    for eqn in jaxpr.eqns:
-        inputs = [read(atom) for atom in eqn.invars]
-        stack = str(eqn.source_info.name_stack)
-        scope = join(outer, path_of(stack))
-        name = eqn.primitive.name
-        inner = _inner(eqn.params)
-        if "transpose(" in stack or "rematted_computation" in stack:
-            # On the way back, what is named is computed a second time.
-            outputs = _bound(eqn, inputs)
-        elif name == "name":
-            _collect(eqn.params["name"], scope, inputs[0], found)
-            outputs = inputs
-        elif name in _INLINED and inner is not None:
-            outputs = _evaluate(inner[0], inner[1], inputs[-len(inner[0].invars) or None :],
-                                scope, found)  # fmt: skip
-        elif name == "scan":
-            outputs = _scan(eqn.params, inputs, scope, found)
-        else:
-            outputs = _bound(eqn, inputs)
-        values.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _bound(eqn: JaxprEqn, inputs: list[Any]) -> list[Any]:
-    outputs = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
-    return outputs if eqn.primitive.multiple_results else [outputs]
-
-
-def _inner(params: dict[str, Any]) -> tuple[Jaxpr, Sequence[Any]] | None:
-    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        inner = params.get(key)
-        if inner is not None:
-            return getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
-    return None
-
-
-def _scan(params: dict[str, Any], inputs: list[Any], scope: str, found: Found) -> list[Any]:
-    body, fixed, carried = params["jaxpr"], params["num_consts"], params["num_carry"]
-    paths: list[str] = []
-
-    def step(carry: list[Any], xs: list[Any]) -> tuple[list[Any], tuple[list[Any], list[Any]]]:
-        inside: Found = {}
-        given = [*inputs[:fixed], *carry, *xs]
-        outputs = _evaluate(body.jaxpr, body.consts, given, scope, inside)
-        paths[:] = inside
-        return outputs[:carried], (outputs[carried:], list(inside.values()))
-
-    carry, (stacked, collected) = jax.lax.scan(
-        step,
-        inputs[fixed : fixed + carried],
-        inputs[fixed + carried :],
-        length=params["length"],
-        reverse=params["reverse"],
-        unroll=params["unroll"],
-    )
-    for path, values in zip(paths, collected, strict=True):
-        found.setdefault(path, []).extend(values)
-    return [*carry, *stacked]
-
-
-def _collect(name: str, scope: str, value: Any, found: Found) -> None:
-    # A name that is not the path of where it stands is a user's own, for rematerialization.
-    if scope not in (name, name.rpartition("/")[0]) or not hasattr(value, "dtype"):
-        return
-    found.setdefault(name, []).append(value)
