@@ -65,7 +65,7 @@ def compare(config: Comparison, job: frame.Job) -> None:
     if not config.quiet:
         report.show_comparison(found)
     folder = job.folder or new_run_dir(config, config.run_dir or "runs", "compare-")
-    chosen = {"hparams": experiment.hparams, "options": experiment.options}
+    chosen: dict[str, Any] = {"hparams": experiment.hparams, "options": experiment.options}
     report.write_views(folder, **modes.views(*parts, batch, **chosen))
     print(f"comparison: {report.write_comparison(folder, found)}")
 
