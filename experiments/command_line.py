@@ -116,9 +116,8 @@ def _as_text(typed: str, schema: type, several: bool) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     name, sign, value = typed.partition("=")
-    if name == "variants" and _WORDS_WITH_NUMBERS.fullmatch(
-        value
-    ):  # [jit,scan=10]: Hydra knows no = inside a list
+    if name == "variants" and _WORDS_WITH_NUMBERS.fullmatch(value):
+        # [jit,scan=10]: Hydra knows no = inside a list.
         entries = [entry.strip() for entry in value[1:-1].split(",")]
         quoted = [QuotedString(entry, Quote.single).with_quotes() for entry in entries]
         return f"{name}=[{','.join(quoted)}]"
