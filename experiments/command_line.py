@@ -1,5 +1,6 @@
 """Overrides such as ``train.steps=5``, checked one by one before Hydra composes them."""
 
+import re
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, NoReturn
@@ -15,6 +16,8 @@ from functorch_kit.config import (
     slots,
 )
 from functorch_kit.config.errors import shown
+
+_WORDS_WITH_NUMBERS = re.compile(r"\[[\w+, ]*=[\w+,= ]*\]")
 
 
 class Checked(NamedTuple):
@@ -113,6 +116,11 @@ def _as_text(typed: str, schema: type, several: bool) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     name, sign, value = typed.partition("=")
+    if name == "variants" and _WORDS_WITH_NUMBERS.fullmatch(value):
+        # [jit,scan=10]: Hydra knows no = inside a list.
+        entries = [entry.strip() for entry in value[1:-1].split(",")]
+        quoted = [QuotedString(entry, Quote.single).with_quotes() for entry in entries]
+        return f"{name}=[{','.join(quoted)}]"
     is_special = value in ("", "null") or value[0] in "'\"" or "${" in value
     if not sign or is_special or several or not is_text(name, schema):
         return typed

@@ -38,6 +38,10 @@ def profile(config: Profile, job: frame.Job) -> None:
     compiled = program.compile(step, *arguments, name="train_step", donate=(1,))
     folder = job.folder or new_run_dir(config, config.run_dir or "runs", "profile-")
     found = program.profile(compiled, *arguments, carry=1, steps=config.steps, folder=folder)
+    model = train.resolve(experiment.model, hparams)
+    views = {"jaxpr": str(compiled.jaxpr), "hlo": compiled.hlo()}
+    layers = program.summary(model, x_spec, train=True)
+    report.write_views(folder, name=compiled.name, summary=layers, **views)
     roof = program.roofline(compiled, found.plain_seconds)
     report.write_roofline(folder, roof)
     if not config.quiet:

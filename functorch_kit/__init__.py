@@ -1,7 +1,7 @@
 """A functional deep-learning toolkit on JAX: training is a few pure functions over pytrees.
 
-``fit``, ``compare`` and ``summary`` are the everyday functions; everything else lives in the
-namespaces below, which load when they are first used.
+``fit``, ``compare``, ``compare_steps`` and ``summary`` are the everyday functions; everything else
+lives in the namespaces below, which load when they are first used.
 """
 
 import importlib
@@ -26,11 +26,18 @@ if TYPE_CHECKING:
         types,
     )
     from functorch_kit.loop import FitResult, fit
+    from functorch_kit.modes import compare_steps
     from functorch_kit.program import compare, summary
 
 __version__ = "0.1.0"
 
-_FUNCTIONS = {"fit": "loop", "FitResult": "loop", "compare": "program", "summary": "program"}
+_FUNCTIONS = {
+    "fit": "loop",
+    "FitResult": "loop",
+    "compare": "program",
+    "compare_steps": "modes",
+    "summary": "program",
+}
 _NAMESPACES = (
     "certify",
     "checkpoint",
@@ -55,6 +62,7 @@ __all__ = [
     "certify",
     "checkpoint",
     "compare",
+    "compare_steps",
     "config",
     "data",
     "errors",

@@ -111,8 +111,8 @@ def plain_kind(kind: Any) -> Any:
 def _list(name: str, value: Any, entries: tuple[Any, ...], setting: Setting) -> tuple[Any, ...]:
     open_ended = Ellipsis in entries
     example = ", ".join(["64"] * (2 if open_ended else len(entries)))
-    if setting.choices:
-        example = ", ".join(setting.choices[:2])
+    if names := setting.choices or setting.examples:
+        example = ", ".join(names[:2])
     elif entries[0] is str:
         example = '"stem=0.1"' if setting.pairs else '"**/bias"'
     remedy = f"give {expected(tuple[entries], setting)}, such as [{example}]"

@@ -17,6 +17,7 @@ class Setting:
         most: largest value allowed.
         below: every value has to be smaller than this.
         choices: the only values allowed.
+        examples: values to show where a list of text cannot be read.
         traced: it only changes numbers, so it is an argument of the compiled programs, and each
             entry of a list is one.
         off: the value that switches a part off. It stays a Python number, so that the part costs
@@ -35,6 +36,7 @@ class Setting:
     most: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
     traced: bool = False
     off: float | None = None
     needed: str = ""

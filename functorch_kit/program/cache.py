@@ -131,3 +131,39 @@ def watch_compilations() -> Iterator[Compilations]:
     finally:
         jax.monitoring.unregister_event_listener(on_event)
         jax.monitoring.unregister_event_duration_listener(on_duration)
+
+
+@contextmanager
+def compiling_into(folder: Path | None) -> Iterator[None]:
+    """Inside the ``with`` block, compile with another persistent cache, or with none.
+
+    Args:
+        folder: of the cache, which may be empty; None for no cache at all.
+
+    Example:
+        >>> import jax
+        >>> with tempfile.TemporaryDirectory() as folder, compiling_into(Path(folder)):
+        ...     _ = jax.jit(lambda x: x + 1).lower(1.0).compile()
+        ...     len(list(Path(folder).iterdir())) > 0
+        True
+    """
+    from jax.experimental.compilation_cache import compilation_cache
+
+    values: dict[str, object] = {
+        "jax_compilation_cache_dir": None if folder is None else str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before: dict[str, object] = {name: jax.config.values[name] for name in values}
+
+    def use(settings: dict[str, object]) -> None:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        # JAX opens one cache in a process and keeps it: let go of any that was open elsewhere.
+        compilation_cache.reset_cache()
+
+    use(values)
+    try:
+        yield
+    finally:
+        use(before)

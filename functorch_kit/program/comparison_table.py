@@ -12,22 +12,42 @@ class VariantResult:
     """One row of a comparison; every measure is None where ``error`` is not.
 
     Attributes:
-        name: ``eager``, ``disable_jit``, ``jit``, ``aot`` or ``scan``.
+        name: the variant, such as ``scan=10+donate``, or the name of the ``Case``.
         error: why there is nothing to report, in one line; None if the variant ran.
         compile_seconds: time in XLA until the first result.
         first_call_seconds: the first call, with its result; for ``jit`` it holds tracing and
             compiling, which ``aot`` and ``scan`` have done before; for ``scan`` it is all steps.
         median_seconds: per step, over the samples.
+        low_seconds: the true median is above this …
+        high_seconds: … and below this, with a probability of 95 % from six samples on.
         q25_seconds: a quarter of the samples took less.
         q75_seconds: a quarter took more.
         calls: how many steps were timed.
         speedup: how many times faster than the reference.
-        gflops: GFLOP/s by the operations counted in the jaxpr.
+        dispatch_seconds: until a lone call returned, the device being idle and nothing awaited:
+            the host's part of a call. Where the backend runs a small program in the calling thread,
+            as CPUs do, the work is in it.
+        call_seconds: until the result of that call was there, ``dispatch_seconds`` included. A call
+            of a ``scan`` is all its steps.
+        gflops: GFLOP/s by the operations counted in the jaxpr of the function compared, whatever
+            the variant does more (rematerialization, say).
         matmul_share: that rate as a share of a matrix product's, measured in the same run.
+        peak_bytes: the most memory in use during a call, as the compiled program states it.
+        measured_bytes: by how much the device's own peak rose in the first call; None where the
+            device does not report it, or where an earlier variant needed more.
+        compared_with: the row or the function that the result is compared with.
+        compared_steps: after how many steps.
         max_difference: the largest absolute difference from the reference's result.
         max_relative_difference: the largest in units of the leaf's largest absolute value.
-        worst_leaf: the leaf that ``max_relative_difference`` is of; None if nothing differs.
-        agrees: whether that is within the tolerance; None without one.
+        worst_leaf: the leaf furthest away in units of its tolerance; None if nothing differs.
+        leaf_difference: how far that is, in units of the leaf's largest absolute value.
+        tolerance: how far it may be.
+        agrees: whether every leaf is within its tolerance.
+        diverges_at: of a result that does not agree: path of the first part of the model whose
+            output is another beyond the dtype's tolerance; None if no part that is seen is.
+        diverges_at_step: at which step that is, counted from 1: the first, or else the last one.
+        faults: one line for each reason not to believe the row.
+        red: whether it failed or has faults.
     """
 
     name: str
@@ -35,16 +55,30 @@ class VariantResult:
     compile_seconds: float | None = None
     first_call_seconds: float | None = None
     median_seconds: float | None = None
+    low_seconds: float | None = None
+    high_seconds: float | None = None
     q25_seconds: float | None = None
     q75_seconds: float | None = None
     calls: int = 0
     speedup: float | None = None
+    dispatch_seconds: float | None = None
+    call_seconds: float | None = None
     gflops: float | None = None
     matmul_share: float | None = None
+    peak_bytes: int | None = None
+    measured_bytes: int | None = None
+    compared_with: str | None = None
+    compared_steps: int = 0
     max_difference: float | None = None
     max_relative_difference: float | None = None
     worst_leaf: str | None = None
+    leaf_difference: float | None = None
+    tolerance: float | None = None
     agrees: bool | None = None
+    diverges_at: str | None = None
+    diverges_at_step: int | None = None
+    faults: tuple[str, ...] = ()
+    red: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +92,10 @@ class Comparison:
         matmul_gflops: the ceiling that rates are divided by.
         steps: after how many steps results were compared.
         scan_length: steps in one ``scan``.
-        tolerance: the relative difference up to which results agree.
-        warnings: one line for each measurement that cannot be right.
+        tolerance: the relative difference up to which results agree, where one was given.
+        rounding: dtype -> by how much one rounding of the arguments to that dtype moves the result
+            after ``steps`` steps, in units of the leaf's scale: what no mode can be blamed for.
+        warnings: one line for each fault of a row.
         environment: versions and device.
     """
 
@@ -70,6 +106,7 @@ class Comparison:
     steps: int
     scan_length: int
     tolerance: float | None
+    rounding: dict[str, float]
     warnings: tuple[str, ...]
     environment: dict[str, str | int]
 
@@ -97,31 +134,43 @@ class Comparison:
         foot = f"ceiling: {self.matmul_gflops:.4g} GFLOP/s in a float32 matrix product"
         if self.flops is not None:
             foot = f"{self.flops:,} FLOPs a step; {foot}"
-        return "\n".join([*table, foot, *(f"warning: {line}" for line in self.warnings)])
+        layers = [
+            f"{row.name}: {row.diverges_at} is the first part with another output, at step"
+            f" {row.diverges_at_step}"
+            for row in self.variants
+            if row.diverges_at is not None
+        ]
+        return "\n".join([*table, foot, *(f"red: {line}" for line in self.warnings), *layers])
 
 
 _HEADER = (
-    "variant", "compile", "first call", "median", "q25 – q75", "calls", "speed-up", "GFLOP/s",
-    "of matmul", "difference", "relative", "leaf",
+    "variant", "compile", "first call", "median", "95 % interval", "speed-up", "dispatch",
+    "GFLOP/s", "of matmul", "memory", "largest", "verdict", "furthest leaf",
 )  # fmt: skip
 
 
 def _cells(row: VariantResult) -> tuple[str, ...]:
-    verdict = {True: " ok", False: " FAR", None: ""}[row.agrees]
     return (
         row.name,
         _time(row.compile_seconds),
         _time(row.first_call_seconds),
         _time(row.median_seconds),
-        f"{_time(row.q25_seconds)} – {_time(row.q75_seconds)}",
-        f"{row.calls:,}",
+        f"{_time(row.low_seconds)} – {_time(row.high_seconds)}",
         _number(row.speedup, ".2f"),
+        _time(row.dispatch_seconds),
         _number(row.gflops, ".3g"),
         _number(row.matmul_share, ".1%"),
-        _number(row.max_difference, ".2g"),
-        _number(row.max_relative_difference, ".2g") + verdict,
-        row.worst_leaf or "–",
+        "–" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.3g} MB",
+        _number(row.max_relative_difference, ".2g"),
+        "RED" if row.red else "ok",
+        _leaf(row),
     )
+
+
+def _leaf(row: VariantResult) -> str:
+    if row.worst_leaf is None or row.leaf_difference is None or row.tolerance is None:
+        return "–"
+    return f"{row.worst_leaf} {row.leaf_difference:.1e} of {row.tolerance:.1e}"
 
 
 def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import Jaxpr
 from jax.stages import Compiled
 
 from functorch_kit.program.cost import jaxpr_flops_by_scope
-from functorch_kit.program.donation import reused_parameters
+from functorch_kit.program.donation import reused_parameters, why_not_reused
 from functorch_kit.program.specs import leaf_names, size_in_bytes
 from functorch_kit.types import Spec
 
@@ -33,6 +33,7 @@ class ProgramReport:
         donated: addresses of donated leaves whose memory holds a result.
         not_donated: leaves of donated arguments whose memory is not used again. Both are empty
             where the backend does not say.
+        why_not_donated: the same addresses with the reason.
         platform: ``cpu``, ``gpu`` or ``tpu``.
         from_cache: it came out of the persistent compilation cache.
 
@@ -57,6 +58,7 @@ class ProgramReport:
     peak_bytes: int | None
     donated: tuple[str, ...]
     not_donated: tuple[str, ...]
+    why_not_donated: dict[str, str]
     platform: str
     from_cache: bool
 
@@ -102,9 +104,11 @@ def report_on(
         ...           lower_seconds=0.1, compile_seconds=0.2, from_cache=False).argument_bytes
         4
     """
-    donated, not_donated = _donations(compiled, argument_names, specs, donate)
+    # Not from `compiled`, which cannot tell them where effects are ordered.
+    outputs = [variable.aval for variable in jaxpr.outvars]
+    donated, why_not = _donations(compiled, argument_names, specs, donate, outputs)
     arguments = sum(size_in_bytes(leaf) for leaf in jax.tree.leaves(specs))
-    outputs, temporary, peak = _memory(compiled, arguments)
+    outputs, temporary, peak = memory_of(compiled, specs)
     return ProgramReport(
         name=name,
         lower_seconds=lower_seconds,
@@ -116,43 +120,72 @@ def report_on(
         temp_bytes=temporary,
         peak_bytes=peak,
         donated=donated,
-        not_donated=not_donated,
+        not_donated=tuple(why_not),
+        why_not_donated=why_not,
         platform=_platform(compiled),
         from_cache=from_cache,
     )
 
 
 def _donations(
-    compiled: Compiled, names: tuple[str, ...], specs: tuple[Spec, ...], donate: tuple[int, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    compiled: Compiled,
+    names: tuple[str, ...],
+    specs: tuple[Spec, ...],
+    donate: tuple[int, ...],
+    outputs: list[Any],
+) -> tuple[tuple[str, ...], dict[str, str]]:
     leaves = [
-        (leaf, position in donate)
+        (address, leaf, position in donate)
         for position, (name, spec) in enumerate(zip(names, specs, strict=True))
-        for leaf, _ in leaf_names(name, spec)
+        for address, leaf in leaf_names(name, spec)
     ]
     # The text of a large module takes a while to print: not without need.
     reused = reused_parameters(compiled, len(leaves)) if donate else None
     if reused is None:
-        return (), ()
-    wished = [(index, leaf) for index, (leaf, donated) in enumerate(leaves) if donated]
+        return (), {}
+    wished = [(index, *leaf[:2]) for index, leaf in enumerate(leaves) if leaf[2]]
+    used = [(address, leaf) for index, address, leaf in wished if index in reused]
+    kept = [(address, leaf) for index, address, leaf in wished if index not in reused]
     return (
-        tuple(leaf for index, leaf in wished if index in reused),
-        tuple(leaf for index, leaf in wished if index not in reused),
+        tuple(address for address, _ in used),
+        why_not_reused(kept, [leaf for _, leaf in used], outputs),
     )
 
 
-def _memory(compiled: Compiled, arguments: int) -> tuple[int | None, int | None, int | None]:
+class Memory(NamedTuple):
+    """Memory of one call, in bytes, by the compiled program; None is what the backend hides."""
+
+    output: int | None
+    temporary: int | None
+    peak: int | None
+
+
+def memory_of(compiled: Compiled, specs: tuple[Spec, ...]) -> Memory:
+    """Ask a compiled program for the memory that a call takes.
+
+    Args:
+        compiled: the program.
+        specs: its arguments' shapes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> compiled = jax.jit(lambda x: x + 1).lower(jnp.zeros(3)).compile()
+        >>> memory_of(compiled, (jnp.zeros(3),)).output
+        12
+    """
+    arguments = sum(size_in_bytes(leaf) for leaf in jax.tree.leaves(specs))
     try:
         stats: Any = compiled.memory_analysis()
     except (NotImplementedError, RuntimeError):
         stats = None
     if stats is None:
-        return None, None, None
+        return Memory(None, None, None)
     outputs, temporary = stats.output_size_in_bytes, stats.temp_size_in_bytes
     everything = arguments + outputs - stats.alias_size_in_bytes + temporary
     peak = getattr(stats, "peak_memory_in_bytes", 0)
     # The CPU backend may report a peak below its own temporary memory: then it is not the peak.
-    return outputs, temporary, peak if peak >= max(arguments, temporary) else everything
+    peak = peak if peak >= max(arguments, temporary) else everything
+    return Memory(outputs, temporary, peak)
 
 
 def _bytes_accessed(compiled: Compiled) -> int | None:

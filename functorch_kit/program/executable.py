@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr
 from jax.stages import Compiled
 
 from functorch_kit.program.cache import watch_compilations
@@ -31,6 +32,7 @@ class Program:
         name: what messages and reports call it.
         report: what compiling it showed.
         specs: one pytree of ``jax.ShapeDtypeStruct`` for each positional argument.
+        jaxpr: what was traced; ``str`` of it is its text.
 
     Example:
         >>> import jax.numpy as jnp
@@ -47,10 +49,12 @@ class Program:
         compiled: Compiled,
         specs: tuple[Spec, ...],
         report: ProgramReport,
+        jaxpr: ClosedJaxpr,
     ) -> None:
         self.name = name
         self.report = report
         self.specs = specs
+        self.jaxpr = jaxpr
         self.__wrapped__ = fn
         self._compiled = compiled
 
@@ -83,6 +87,13 @@ class Program:
     def out_spec(self) -> Spec:
         """Shapes and dtypes of what it returns."""
         return self._compiled.out_info
+
+    def hlo(self) -> str | None:
+        """The compiled program as XLA's text; None where the backend shows none."""
+        try:
+            return self._compiled.as_text()
+        except (NotImplementedError, RuntimeError):
+            return None
 
     def _explain(self, args: tuple[PyTree, ...], static: dict[str, Any]) -> str | None:
         if static:
@@ -163,4 +174,4 @@ def compile(
         compile_seconds=compiled_at - lowered_at,
         from_cache=seen.hits > 0,
     )
-    return Program(name, fn, compiled, shapes, report)
+    return Program(name, fn, compiled, shapes, report, traced.jaxpr)

@@ -21,6 +21,8 @@ class Timing:
         median: the middle sample.
         q25: a quarter of the samples took less.
         q75: a quarter took more.
+        low: the true median is above this, with a confidence of 97.5 % …
+        high: … and below this; see ``median_interval``.
         samples: one mean per sample, in the order in which they were taken.
         calls: how many calls were timed, over all samples.
 
@@ -32,6 +34,8 @@ class Timing:
     median: float
     q25: float
     q75: float
+    low: float
+    high: float
     samples: tuple[float, ...]
     calls: int
 
@@ -39,7 +43,35 @@ class Timing:
     def of(cls, samples: Sequence[float], calls: int) -> Timing:
         """Summarize samples (seconds per call); there must be one at least."""
         q25, median, q75 = (float(q) for q in np.percentile(samples, (25, 50, 75)))
-        return cls(median, q25, q75, tuple(samples), calls)
+        return cls(median, q25, q75, *median_interval(samples), tuple(samples), calls)
+
+
+def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """An interval that holds the median of what the samples were drawn from.
+
+    The k-th smallest and the k-th largest sample, k as large as the confidence allows. It assumes
+    nothing but independent draws: the median lies below the k-th smallest of n samples only if
+    fewer than k of n fair coins show heads.
+
+    Args:
+        samples: one or more numbers. Up to 5 do not suffice for 95 %: then it is the smallest and
+            the largest.
+        confidence: the probability that the interval has to hold the median with.
+
+    Returns:
+        Its ends.
+
+    Example:
+        >>> median_interval([5.0, 1.0, 4.0, 2.0, 3.0, 6.0])  # 1 - 2 / 2**6 = 97 %
+        (1.0, 6.0)
+        >>> median_interval(range(1, 11))  # 1 - 2 * (1 + 10) / 2**10 = 98 %
+        (2, 9)
+    """
+    ordered, n = sorted(samples), len(samples)
+    k, missed = 1, 2 * 0.5**n
+    while k < n / 2 and (missed := missed + 2 * math.comb(n, k) * 0.5**n) <= 1 - confidence:
+        k += 1
+    return ordered[k - 1], ordered[n - k]
 
 
 def measure(

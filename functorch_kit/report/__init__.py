@@ -8,6 +8,7 @@ missing, its part is skipped and one line says what brings it.
 from functorch_kit.report.comparison import show_comparison, write_comparison
 from functorch_kit.report.console import RunConsole
 from functorch_kit.report.environment import environment
+from functorch_kit.report.layer_graph import layer_graph
 from functorch_kit.report.page import write_page
 from functorch_kit.report.plots import PlotsError, bars, curves
 from functorch_kit.report.profiles import show_profile, write_profile
@@ -15,6 +16,7 @@ from functorch_kit.report.records import MetricsLog, RecordError, read_metrics
 from functorch_kit.report.rooflines import roofline_chart, show_roofline, write_roofline
 from functorch_kit.report.tables import show_programs, show_summary
 from functorch_kit.report.tensorboard import TensorBoardLog
+from functorch_kit.report.views import write_views
 
 __all__ = [
     "MetricsLog",
@@ -25,6 +27,7 @@ __all__ = [
     "bars",
     "curves",
     "environment",
+    "layer_graph",
     "read_metrics",
     "roofline_chart",
     "show_comparison",
@@ -36,4 +39,5 @@ __all__ = [
     "write_page",
     "write_profile",
     "write_roofline",
+    "write_views",
 ]

@@ -8,6 +8,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from functorch_kit.report.plots import COLOURS
+from functorch_kit.report.theme import CSS
+
+# A page can neither run a script nor load a file, whatever stands in it.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def document(title: str, body: str, numbers: str) -> str:
+    """A whole page in the toolkit's style.
+
+    Args:
+        title: of the page, as plain text.
+        body: HTML.
+        numbers: where the numbers on the page are from, as plain text.
+
+    Returns:
+        HTML that holds its style sheet and loads nothing.
+
+    Example:
+        >>> document("a <b>", "<p>c</p>", "d.json").count("a &lt;b&gt;")
+        1
+    """
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)} · functorch_kit</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}<footer>Written by functorch_kit. The numbers behind this page: "
+        f"{escape(numbers)}.</footer>\n</main>\n</body>\n</html>\n"
+    )
 
 
 def escape(value: Any) -> str:

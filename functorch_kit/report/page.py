@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from functorch_kit.report.markup import escape, inline_svg, section, side_by_side
+from functorch_kit.report.markup import document, escape, inline_svg, section, side_by_side
 from functorch_kit.report.plots import PlotsError, curves
 from functorch_kit.report.quantities import (
     as_number,
@@ -31,7 +31,6 @@ from functorch_kit.report.sections import (
     waiting,
     worst_mistakes,
 )
-from functorch_kit.report.theme import CSS
 
 _CURVES = 6
 _CARDS = 6
@@ -40,8 +39,6 @@ _NOT_CURVES = ("step", "split", "best", "seconds", "epoch", "examples", "time")
 _HEADLINES = (
     "test_accuracy", "validation_accuracy", "test_loss", "validation_loss", "train_loss",
 )  # fmt: skip
-# The page can neither run a script nor load a file, whatever stands in it.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write_page(
@@ -92,24 +89,13 @@ def write_page(
         )
     )
     page = folder / "report.html"
-    text = _document(folder.resolve().name, body)
+    numbers = "summary.json, metrics.jsonl and program.json in the same folder"
+    text = document(folder.resolve().name, body, numbers)
     # Written beside and moved: whoever looks at the page meanwhile sees the old one whole.
     draft = page.with_suffix(".html.part")
     draft.write_text(text, encoding="utf-8")
     draft.replace(page)
     return page
-
-
-def _document(title: str, body: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)} · functorch_kit</title>\n<style>{CSS}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}<footer>Written by functorch_kit. The numbers behind this page: "
-        "summary.json, metrics.jsonl and program.json in the same folder.</footer>\n"
-        "</main>\n</body>\n</html>\n"
-    )
 
 
 def _header(name: str, summary: Mapping[str, Any]) -> str:

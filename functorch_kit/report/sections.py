@@ -201,10 +201,9 @@ def program_report(program: Mapping[str, Any]) -> str:
         for report in found:
             left = report.get("not_donated") or []
             if left:
-                names = ", ".join(map(str, left[:8])) + (" …" if len(left) > 8 else "")
                 parts.append(
                     f'<p class="note">{escape(report["name"])} does not reuse the buffers of '
-                    f"{escape(names)}.</p>"
+                    f"{escape(_with_reasons(report, left))}.</p>"
                 )
     if program.get("form"):
         per_dispatch = as_number(program.get("steps_per_dispatch")) or 1
@@ -215,6 +214,13 @@ def program_report(program: Mapping[str, Any]) -> str:
         reason = str(program.get("form_reason") or "").strip()
         parts.append(f'<p class="note">{escape(text)} {escape(_sentence(reason))}</p>')
     return section("Program", *parts)
+
+
+def _with_reasons(report: Mapping[str, Any], left: Sequence[Any]) -> str:
+    why = report.get("why_not_donated")
+    reasons = why if isinstance(why, Mapping) else {}
+    names = [f"{name} ({reasons[name]})" if name in reasons else str(name) for name in left]
+    return ", ".join(names[:8]) + (" …" if len(left) > 8 else "")
 
 
 def waiting(program: Mapping[str, Any]) -> str:

@@ -62,6 +62,7 @@ header > div { min-width: 0; }
 figcaption { font-weight: 600; font-size: 15px; margin-bottom: 4px; }
 figcaption .muted { font-weight: 400; }
 .plot { display: block; width: 100%; height: auto; overflow: visible; }
+.chart { max-width: 720px; }
 .plot text { font-family: inherit !important; }
 .pair { display: grid; gap: 0 32px; align-items: start; grid-template-columns: minmax(0, 1fr); }
 @media (min-width: 960px) {

@@ -4,7 +4,7 @@ from functorch_kit.train import schedules
 from functorch_kit.train.clipping import clip
 from functorch_kit.train.dispatch import advance
 from functorch_kit.train.evaluate import Evaluator, predict
-from functorch_kit.train.form import Form, choose_form
+from functorch_kit.train.form import Form, choose_form, slow_in_a_loop
 from functorch_kit.train.guard import NonFinite
 from functorch_kit.train.objectives import (
     adversarial,
@@ -92,6 +92,7 @@ __all__ = [
     "schedule_free_params",
     "schedule_free_sgd",
     "schedules",
+    "slow_in_a_loop",
     "trend",
     "variational",
     "weighted",

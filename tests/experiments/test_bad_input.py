@@ -20,7 +20,9 @@ ISSUE = [
     ("train.py", ["resume=nope"], "run folder 'nope' does not exist: give the folder of a run"),
     ("evaluate.py", ["run=nope"], "run folder 'nope' does not exist: give the folder of a run"),
     ("compare.py", ["variants=[jitt]"],
-     "variants[0] is 'jitt': choose eager, disable_jit, jit, aot or scan; did you mean jit?"),
+     "variants: there is no 'jitt', did you mean 'jit'? (one or more of eager, disable_jit, jit,"
+     " aot, scan[=<steps>], as_given, unroll, donate, vmap, sharded=<devices>, cold, warm,"
+     " accumulate=<micro-batches>, remat, bf16, fp16, joined by '+')"),
 ]  # fmt: skip
 MORE = [
     ("train.py", ["++new=1"], "'++new=1' adds a setting: "),
@@ -87,6 +89,10 @@ MORE = [
     ("compare.py", ["variants=jit"], "variants is 'jit': give a list of names, such as [eager"),
     ("profile_step.py", ["steps=0"], "steps is 0: give a whole number, 1 or more"),
     ("profile_step.py", ["train.steps=3"], "train.steps means nothing to this script"),
+    ("compare.py", ["variants=[jit,scan=10+eager]"], "'eager' or 'scan', not both"),
+    ("compare.py", ["contenders=[torch]"], "contenders[0] is 'torch': choose torch_eager,"),
+    ("compare.py", ["contenders=[keras]", "model=mlp", "model.hidden=[9]"],
+     "contenders have been written for model=cnn and model=mlp on data=digits at their default"),
     ("compare.py", ["rounds=0"], "rounds is 0: give a whole number, 1 or more"),
 ]  # fmt: skip
 

@@ -190,18 +190,6 @@ def test_a_run_that_is_told_to_stop_saves_says_so_and_goes_on_later(
     assert summary(tmp_path / "a")["steps"] == steps
 
 
-def test_a_comparison_is_printed_and_written(script, tmp_path: Path):
-    ended = script("compare.py", "experiment=two_layer", "variants=[jit,scan]", "rounds=2")
-    assert ended.code == 0, ended.err
-    assert "speed-up" in ended.out
-    (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.startswith("compare-gaussian-mlp-")
-    written = json.loads((folder / "compare.json").read_text())
-    assert [variant["name"] for variant in written["variants"]] == ["jit", "scan"]
-    assert all(variant["max_relative_difference"] < 1e-4 for variant in written["variants"])
-    assert len(list(folder.glob("compare.*"))) >= 2
-
-
 def test_a_profile_is_printed_and_written(script, tmp_path: Path):
     ended = script("profile_step.py", "experiment=two_layer", "steps=2")
     assert ended.code == 0, ended.err
@@ -212,3 +200,5 @@ def test_a_profile_is_printed_and_written(script, tmp_path: Path):
     written = json.loads((folder / "profile.json").read_text())
     assert written["steps"] == 2
     assert (tmp_path / written["trace_file"]).is_file()
+    for view in ("train_step.jaxpr.txt", "train_step.hlo.txt", "layers.svg"):
+        assert (folder / view).stat().st_size > 100

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -28,6 +29,11 @@ def batches(count: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     order = generator.permutation(count)
     for start in range(0, count - BATCH + 1, BATCH):
         yield order[start : start + BATCH]
+
+
+def cores() -> int:
+    """How many cores this process may use, which in a container are not all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
