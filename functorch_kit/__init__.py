@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         train,
         types,
     )
-    from functorch_kit.loop import FitResult, fit
+    from functorch_kit.loop import FitResult, Progress, fit
     from functorch_kit.modes import compare_steps
     from functorch_kit.program import compare, summary
 
@@ -34,6 +34,7 @@ __version__ = "0.1.0"
 _FUNCTIONS = {
     "fit": "loop",
     "FitResult": "loop",
+    "Progress": "loop",
     "compare": "program",
     "compare_steps": "modes",
     "summary": "program",
@@ -58,6 +59,7 @@ _NAMESPACES = (
 
 __all__ = [
     "FitResult",
+    "Progress",
     "__version__",
     "certify",
     "checkpoint",

@@ -26,6 +26,12 @@ WORKS_AND_PEERS = {
         ],
         "digits_cnn": ["jax_jit_loop"],
     },
+    "guards": {
+        f"{work}_{policy}": ["unguarded"]
+        for work in ("digits_mlp", "digits_cnn")
+        for policy in ("skip", "raise")
+    },
+    "checkpoints": {f"gpt_nano_every_{every}": ["not_saving"] for every in (10, 100)},
     "program_overhead": {"program_call": ["jax_compiled_call"]},
 }
 

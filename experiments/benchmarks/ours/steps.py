@@ -47,8 +47,9 @@ def model_of(name: str) -> fk.types.Model:
     )
 
 
-def prepare(work: str, way: str) -> tuple[Stretch, str]:
+def prepare(work: str, way: str, nonfinite: str) -> tuple[Stretch, str]:
     """A function that trains, compiled and ready, and the name of its form."""
+    options = fk.train.Options(nonfinite=nonfinite)
     data = fk.data.digits(batch_size=BATCH)
     model = model_of(work)
     hparams = fk.train.as_hparams({"learning_rate": 1e-3})
@@ -56,8 +57,9 @@ def prepare(work: str, way: str) -> tuple[Stretch, str]:
     def optimizer(h):
         return optax.adam(h["learning_rate"])
 
-    step = fk.train.make_train_step(fk.train.classification(model), optimizer)
-    state = fk.train.init_state(model, optimizer, data.train.spec["x"], hparams=hparams)
+    step = fk.train.make_train_step(fk.train.classification(model), optimizer, options)
+    x_spec = data.train.spec["x"]
+    state = fk.train.init_state(model, optimizer, x_spec, hparams=hparams, options=options)
     if way == "jit_loop":
         return by_hand(step, data.train.arrays, hparams, state), way
     form = fk.train.choose_form(step, hparams, state, data.train.spec, way)
@@ -133,9 +135,10 @@ def main() -> None:
     parser.add_argument("way", choices=["auto", "chunk", "single", "jit_loop"])
     parser.add_argument("--steps", type=int, default=200, help="steps in a sample")
     parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--nonfinite", default="off", choices=["off", "skip", "raise"])
     options = parser.parse_args()
     fk.program.use_cache()
-    stretch, form = prepare(options.work, options.way)
+    stretch, form = prepare(options.work, options.way, options.nonfinite)
     samples = measure(stretch, options.steps, options.samples)
     print(json.dumps({"samples": samples, "unit": "µs/step", "form": form}))
 
