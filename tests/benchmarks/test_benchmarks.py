@@ -81,7 +81,7 @@ def test_the_main_job_is_the_default_job_with_everything_on(load: Load):
 @pytest.mark.parametrize("way", ["chunk", "single", "jit_loop"])
 def test_every_way_of_dispatching_trains(load: Load, standard_promotion: None, way: str):
     steps = load("steps")
-    stretch, form = steps.prepare("digits_mlp", way)
+    stretch, form = steps.prepare("digits_mlp", way, "off")
     assert form == way
     samples = steps.measure(stretch, 3, 2)
     assert len(samples) == 2
