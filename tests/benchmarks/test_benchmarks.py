@@ -32,6 +32,7 @@ WORKS_AND_PEERS = {
         for policy in ("skip", "raise")
     },
     "checkpoints": {f"gpt_nano_every_{every}": ["not_saving"] for every in (10, 100)},
+    "compare_truth": {"digits_mlp": ["bare_loop"], "digits_cnn": ["bare_loop"]},
     "program_overhead": {"program_call": ["jax_compiled_call"]},
 }
 
