@@ -4,19 +4,54 @@ python experiments/train.py                                     a CNN on scanned
 python experiments/train.py experiment=digits_mlp seed=1        another configuration from conf/
 python experiments/train.py model=mlp optimizer.learning_rate=3e-4 train.steps=800
 python experiments/train.py resume=runs/<run> train.steps=800   go on with a run
+python experiments/train.py supervise=true run_dir=runs/a       start again after a crash
 python experiments/train.py -m seed=0,1,2                       several runs
 python experiments/train.py --cfg job                           show the configuration
 """
 
 import functools
+import sys
+from pathlib import Path
+from typing import NoReturn
 
 import frame
 from outcome import last_line, of_summary, worst_mistakes
 
-from functorch_kit.config import Config, new_run_dir, resumed
+from functorch_kit.config import Config, ConfigError, new_run_dir, resumed
+
+
+def supervised(config: Config, job: frame.Job) -> NoReturn:
+    """The same command in a process of its own; once there is a checkpoint, its run is resumed."""
+    from functorch_kit.supervise import newest_step, supervise
+
+    if job.folder:
+        raise ConfigError("supervise=true is for one run: leave out -m, or start each by itself")
+    folder = Path(config.resume or config.run_dir or new_run_dir(config))
+    begin = [*sys.argv[1:], "supervise=false", *([] if config.resume else [f"run_dir={folder}"])]
+    go_on = [f"resume={folder}", f"quiet={config.quiet}".lower()]
+
+    def marked() -> int | None:
+        """Each run that begins replaces this file, one that overwrites another, too."""
+        mark = folder / "environment.json"
+        return mark.stat().st_mtime_ns if mark.exists() else None
+
+    before = marked()
+
+    def command() -> list[str]:
+        has_begun = marked() != before and newest_step(folder) is not None
+        own = go_on if has_begun and not config.resume else begin
+        return [sys.executable, __file__, *own]
+
+    def progress() -> int | None:
+        return newest_step(folder)
+
+    restarts, backoff = config.max_restarts, config.backoff
+    sys.exit(supervise(command, progress, max_restarts=restarts, backoff=backoff))
 
 
 def train(config: Config, job: frame.Job) -> None:
+    if config.supervise:
+        supervised(config, job)
     if config.resume is not None:
         config = resumed(config, job.given)
     from functorch_kit.config import build

@@ -51,11 +51,12 @@ def imported(job: str) -> Callable[..., Mapping[str, Any]]:
     place, _, name = job.rpartition(":")
     try:
         if place.endswith(".py"):
-            found: Any = runpy.run_path(place, run_name="<job>").get(name)
+            names = runpy.run_path(place, run_name="<job>")
         else:
-            found = getattr(importlib.import_module(place), name, None)
+            names = vars(importlib.import_module(place))
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise UserError(f"job {job!r} cannot be imported: {error}") from error
+    found: Any = names.get(name)
     if not callable(found):
         raise UserError(f"job {job!r}: there is no function {name!r} in {place!r}")
     return found
