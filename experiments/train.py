@@ -9,6 +9,7 @@ python experiments/train.py -m seed=0,1,2                       several runs
 python experiments/train.py --cfg job                           show the configuration
 """
 
+import dataclasses
 import functools
 import sys
 from pathlib import Path
@@ -17,10 +18,38 @@ from typing import NoReturn
 import frame
 from outcome import last_line, of_summary, worst_mistakes
 
-from functorch_kit.config import Config, ConfigError, new_run_dir, resumed
+from functorch_kit.config import (
+    Config,
+    ConfigError,
+    from_dict,
+    new_run_dir,
+    resumed,
+    setting,
+    to_dict,
+)
 
 
-def supervised(config: Config, job: frame.Job) -> NoReturn:
+@dataclasses.dataclass
+class Supervision:
+    supervise: bool = setting(False, "start the run again when its process dies")
+    max_restarts: int = setting(
+        5, "how often that is done without a new checkpoint", least=0, most=1_000_000
+    )
+    backoff: float = setting(
+        1.0, "seconds before the first restart, doubled for each further one", least=0, most=3600
+    )
+
+
+# The one is of this script, the other of the run: its folder keeps the other alone.
+@dataclasses.dataclass
+class Training(Supervision, Config):
+    pass
+
+
+OF_SUPERVISION = tuple(field.name for field in dataclasses.fields(Supervision))
+
+
+def supervised(config: Training, job: frame.Job) -> NoReturn:
     """The same command in a process of its own; once there is a checkpoint, its run is resumed."""
     from functorch_kit.supervise import newest_step, supervise
 
@@ -49,11 +78,13 @@ def supervised(config: Config, job: frame.Job) -> NoReturn:
     sys.exit(supervise(command, progress, max_restarts=restarts, backoff=backoff))
 
 
-def train(config: Config, job: frame.Job) -> None:
-    if config.supervise:
-        supervised(config, job)
+def train(training: Training, job: frame.Job) -> None:
+    if training.supervise:
+        supervised(training, job)
+    values = to_dict(training)
+    config = from_dict({name: values[name] for name in values if name not in OF_SUPERVISION})
     if config.resume is not None:
-        config = resumed(config, job.given)
+        config = resumed(config, [name for name in job.given if name not in OF_SUPERVISION])
     from functorch_kit.config import build
 
     experiment = build(config)
@@ -69,4 +100,4 @@ def train(config: Config, job: frame.Job) -> None:
 
 
 if __name__ == "__main__":
-    frame.run(train, Config)
+    frame.run(train, Training)

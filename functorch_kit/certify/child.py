@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def imported(job: str) -> Callable[..., Mapping[str, Any]]:
     place, _, name = job.rpartition(":")
     try:
         if place.endswith(".py"):
-            names = runpy.run_path(place, run_name="<job>")
+            names: dict[str, Any] = runpy.run_path(place, run_name="<job>")
         else:
             names = vars(importlib.import_module(place))
     except (ModuleNotFoundError, FileNotFoundError) as error:
@@ -59,7 +59,7 @@ def imported(job: str) -> Callable[..., Mapping[str, Any]]:
     found: Any = names.get(name)
     if not callable(found):
         raise UserError(f"job {job!r}: there is no function {name!r} in {place!r}")
-    return found
+    return cast(Callable[..., Mapping[str, Any]], found)
 
 
 def hashes(tree: Any, prefix: str = "") -> dict[str, str]:

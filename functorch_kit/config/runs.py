@@ -28,8 +28,6 @@ RESUMABLE = (
 )
 """What may change when a run goes on: how far and what is seen of it, not what is computed."""
 
-_SUPERVISION = ("supervise", "max_restarts", "backoff")
-
 
 def load_run(run_dir: str | Path) -> Config:
     """The configuration of the run in a folder; ``run_dir`` is that folder, wherever it is now.
@@ -69,7 +67,7 @@ def saved(config: Config) -> dict[str, Any]:
     """
     values = to_dict(config)
     values["train"]["schedule_steps"] = schedule_steps(config)
-    for order in ("run_dir", "resume", "overwrite", "quiet", *_SUPERVISION):
+    for order in ("run_dir", "resume", "overwrite", "quiet"):
         values.pop(order, None)
     return values
 
@@ -92,7 +90,7 @@ def resumed(config: Config, given: Collection[str]) -> Config:
         train.log_every, train.keep_latest, train.keep_best, train.keep_every or quiet can
     """
     for name in given:
-        if name not in (*RESUMABLE, *_SUPERVISION, "resume"):
+        if name not in (*RESUMABLE, "resume"):
             raise ConfigError(
                 f"{name} cannot change when a run is resumed: only {listed(RESUMABLE)} can"
             )

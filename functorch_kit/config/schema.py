@@ -139,13 +139,6 @@ class Config:
     resume: str | None = setting(None, "folder of a run to go on with")
     overwrite: bool = setting(False, "whether run_dir may hold a run, which is then lost")
     quiet: bool = setting(False, "print nothing but the last line")
-    supervise: bool = setting(False, "start the run again when its process dies")
-    max_restarts: int = setting(
-        5, "how often supervise does so without a new checkpoint", least=0, most=1_000_000
-    )
-    backoff: float = setting(
-        1.0, "seconds before the first restart, doubled for each further one", least=0, most=3600
-    )
 
 
 GROUPS: dict[str, dict[str, type]] = {

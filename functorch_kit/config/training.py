@@ -96,9 +96,6 @@ class Train:
 OF_WHOLE_RUNS = (
     "resume",
     "overwrite",
-    "supervise",
-    "max_restarts",
-    "backoff",
     *(
         f"train.{name}"
         for name in (

@@ -44,8 +44,8 @@ def with_a_rate_that_restarts() -> dict[str, Any]:
     calls = itertools.count()
     plain = optax.adamw(3e-3)
 
-    def update(grads, state, params=None):
-        updates, state = plain.update(grads, state, params)
+    def update(updates, state, params=None):
+        updates, state = plain.update(updates, state, params)
         factor = jax.pure_callback(
             lambda: np.float32(10 if next(calls) < 3 else 1),
             jax.ShapeDtypeStruct((), np.float32),

@@ -1,6 +1,8 @@
 """A job is killed and resumed; one that remembers something outside its state is found out."""
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,7 +95,10 @@ def test_a_job_that_cannot_be_verified_is_refused_in_one_line(job: str, message:
 
 
 def test_what_no_other_process_can_import_or_read_is_refused_at_once(tmp_path: Path):
-    for job in (dict, dict[str, int].get):
+    def nested() -> dict[str, Any]:
+        return {}
+
+    for job in (nested, functools.partial(configured, {})):
         with pytest.raises(VerificationError, match="give a function at the top of a module"):
             verify_resume(job)
     with pytest.raises(VerificationError, match="steps is 1: give a number from 2 up"):

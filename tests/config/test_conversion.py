@@ -68,7 +68,6 @@ def test_the_default_configuration_is_the_main_job():
             "nonfinite": "off", "max_rollbacks": 3, "gradient_norm": False,
         },
         "seed": 0, "run_dir": None, "resume": None, "overwrite": False, "quiet": False,
-        "supervise": False, "max_restarts": 5, "backoff": 1.0,
     }  # fmt: skip
 
 

@@ -91,5 +91,4 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path):
 
 def test_the_orders_of_the_moment_are_not_kept():
     left_out = set(to_dict(Config())) - set(saved(Config()))
-    supervision = {"supervise", "max_restarts", "backoff"}
-    assert left_out == {"run_dir", "resume", "overwrite", "quiet", *supervision}
+    assert left_out == {"run_dir", "resume", "overwrite", "quiet"}

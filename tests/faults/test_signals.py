@@ -157,7 +157,7 @@ def test_runs_that_kill_themselves_at_random_come_to_their_end(
 ):
     monkeypatch.delenv("FUNCTORCH_KIT_CACHE", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    chance = random.Random(0)
+    chance, said = random.Random(0), []
     with table.row("F1", "supervised: kills itself with -9 in random steps and saves") as row:
         for index in range(10):
             folder = tmp_path / f"{index}"
@@ -176,6 +176,6 @@ def test_runs_that_kill_themselves_at_random_come_to_their_end(
                 script = str(Path(__file__).parent / "signalled.py")
                 return [sys.executable, script, *act, *settings]
 
-            assert supervise(command, lambda: None, max_restarts=9, backoff=0, say=str) == 0
+            assert supervise(command, lambda: None, max_restarts=9, backoff=0, say=said.append) == 0
             assert digest(Path("run")) == straight
         row.result = "each of 10 runs ends with code 0 and the hash of an undisturbed one"
