@@ -1,12 +1,16 @@
 """A job is killed and resumed; one that remembers something outside its state is found out."""
 
 import functools
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from functorch_kit.certify import VerificationError, verify_resume
+from functorch_kit.certify import VerificationError, resuming, verify_resume
 from functorch_kit.certify.child import configured
 from functorch_kit.errors import UserError
 
@@ -110,3 +114,67 @@ def test_what_no_other_process_can_import_or_read_is_refused_at_once(tmp_path: P
     (tmp_path / "mine").write_text("")
     with pytest.raises(UserError, match="is not empty: choose another"):
         verify_resume(configured, folder=tmp_path)
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {folder!r})
+import jobs
+from functorch_kit.certify import verify_resume
+
+
+def job():
+    return jobs.sound()
+
+
+if __name__ == "__main__":
+    say = lambda line: print(line, flush=True)
+    print(verify_resume(job, steps=4, moments=["published"], say=say))
+"""
+
+
+def script(tmp_path: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    path = tmp_path / "mine.py"
+    path.write_text(SCRIPT.format(folder=str(JOBS.parent)))
+    return subprocess.Popen(
+        [sys.executable, str(path)],
+        env={**environment, "PYTHONPATH": str(JOBS.parents[2]), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.soak
+def test_a_job_of_the_script_itself_is_verified(tmp_path: Path, script_environment):
+    out, _ = script(tmp_path, script_environment).communicate(timeout=300)
+    assert out.splitlines()[-1].startswith("certified: killed at step 4, resumed from 4, a run end")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+
+
+@pytest.mark.soak
+def test_a_verification_that_is_stopped_leaves_no_process_and_no_folder(
+    tmp_path: Path, script_environment
+):
+    process = script(tmp_path, script_environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "8 steps straight\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 1  # Python's own answer to an exception that nobody caught
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+    orders = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(str(tmp_path).encode() in order for order in orders)
+
+
+def test_on_a_gpu_it_says_which_flag_makes_it_hold(monkeypatch):
+    gpu = {"platform": "gpu", "kind": "some GPU"}
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert resuming._note({"platform": "cpu"}) is None
+    told = resuming._note(gpu)
+    assert told is not None
+    assert "set XLA_FLAGS=--xla_gpu_deterministic_ops=true, which costs speed" in told
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=true")
+    told = resuming._note(gpu)
+    assert told is not None
+    assert "is set: exact" in told
