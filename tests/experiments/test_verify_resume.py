@@ -34,7 +34,7 @@ def test_a_configuration_that_is_not_exact_ends_with_code_4_and_what_differs(her
         "not certified: killed at step 20, resumed from 20, the run differs from step 21 on: loss"
         " of the train row is 1, and 2; the first leaf is 'params/w', seen at step 25"
     )
-    assert (asked["steps"], asked["moments"]) == (30, ("published",))
+    assert (asked["steps"], asked["moments"]) == (30, ["published"])
     assert asked["arguments"]["values"]["seed"] == 3
     assert asked["arguments"]["values"]["model"]["name"] == "mlp"
 
