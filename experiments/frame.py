@@ -3,10 +3,18 @@
 A script calls ``run(task, schema, config_name)``. Its overrides are checked one by one before Hydra
 composes them, and the composed configuration is checked against the schema again; both take well
 under a second, because JAX is not imported before ``task`` runs. What a user got wrong ends in one
-line on standard error and exit code 2 (3 where training itself failed); an unforeseen exception
-keeps its traceback.
+line on standard error. Exit codes:
+
+    0    done
+    1    an exception that nobody foresaw, with its traceback
+    2    refused: a setting, a file or a folder that cannot be used
+    3    training failed: a NaN or an infinity (``replay.py`` looks into it)
+    4    ``verify_resume.py``: a resumed run differs
+    130  stopped by SIGINT; a run in training has finished its step and saved it
+    143  stopped by SIGTERM; likewise
 """
 
+import importlib.util
 import os
 import signal
 import sys
@@ -14,10 +22,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from command_line import check_overrides, read_arguments
+from stopping import is_script, stop_at_once
 
-from functorch_kit.config import GROUPS, ConfigError, describe, from_dict, to_dict, unknown
-from functorch_kit.errors import UserError
+if is_script(__file__):  # and not, say, in the process of a test
+    stop_at_once()
+for needed in ("functorch_kit", "jax", "hydra"):
+    if importlib.util.find_spec(needed) is None:
+        remedy = "pip install -e '.[experiments]' in the folder of pyproject.toml"
+        print(f"error: {needed} is not installed: {remedy}", file=sys.stderr)
+        sys.exit(2)
+
+from command_line import check_overrides, read_arguments  # noqa: E402
+
+from functorch_kit.config import (  # noqa: E402
+    GROUPS,
+    ConfigError,
+    describe,
+    from_dict,
+    to_dict,
+    unknown,
+)
+from functorch_kit.errors import UserError  # noqa: E402
 
 CONF = Path(__file__).parent / "conf"
 

@@ -4,21 +4,87 @@ python experiments/train.py                                     a CNN on scanned
 python experiments/train.py experiment=digits_mlp seed=1        another configuration from conf/
 python experiments/train.py model=mlp optimizer.learning_rate=3e-4 train.steps=800
 python experiments/train.py resume=runs/<run> train.steps=800   go on with a run
+python experiments/train.py supervise=true run_dir=runs/a       start again after a crash
 python experiments/train.py -m seed=0,1,2                       several runs
 python experiments/train.py --cfg job                           show the configuration
 """
 
+import dataclasses
 import functools
+import sys
+from pathlib import Path
+from typing import NoReturn
 
 import frame
 from outcome import last_line, of_summary, worst_mistakes
 
-from functorch_kit.config import Config, new_run_dir, resumed
+from functorch_kit.config import (
+    Config,
+    ConfigError,
+    from_dict,
+    new_run_dir,
+    resumed,
+    setting,
+    to_dict,
+)
 
 
-def train(config: Config, job: frame.Job) -> None:
+@dataclasses.dataclass
+class Supervision:
+    supervise: bool = setting(False, "start the run again when its process dies")
+    max_restarts: int = setting(
+        5, "how often that is done without a new checkpoint", least=0, most=1_000_000
+    )
+    backoff: float = setting(
+        1.0, "seconds before the first restart, doubled for each further one", least=0, most=3600
+    )
+
+
+# The one is of this script, the other of the run: its folder keeps the other alone.
+@dataclasses.dataclass
+class Training(Supervision, Config):
+    pass
+
+
+OF_SUPERVISION = tuple(field.name for field in dataclasses.fields(Supervision))
+
+
+def supervised(config: Training, job: frame.Job) -> NoReturn:
+    """The same command in a process of its own; once there is a checkpoint, its run is resumed."""
+    from functorch_kit.supervise import newest_step, supervise
+
+    if job.folder:
+        raise ConfigError("supervise=true is for one run: leave out -m, or start each by itself")
+    folder = Path(config.resume or config.run_dir or new_run_dir(config))
+    begin = [*sys.argv[1:], "supervise=false", *([] if config.resume else [f"run_dir={folder}"])]
+    go_on = [f"resume={folder}", f"quiet={config.quiet}".lower()]
+
+    def marked() -> int | None:
+        """Each run that begins replaces this file, one that overwrites another, too."""
+        mark = folder / "environment.json"
+        return mark.stat().st_mtime_ns if mark.exists() else None
+
+    before = marked()
+
+    def command() -> list[str]:
+        has_begun = marked() != before and newest_step(folder) is not None
+        own = go_on if has_begun and not config.resume else begin
+        return [sys.executable, __file__, *own]
+
+    def progress() -> int | None:
+        return newest_step(folder)
+
+    restarts, backoff = config.max_restarts, config.backoff
+    sys.exit(supervise(command, progress, max_restarts=restarts, backoff=backoff))
+
+
+def train(training: Training, job: frame.Job) -> None:
+    if training.supervise:
+        supervised(training, job)
+    values = to_dict(training)
+    config = from_dict({name: values[name] for name in values if name not in OF_SUPERVISION})
     if config.resume is not None:
-        config = resumed(config, job.given)
+        config = resumed(config, [name for name in job.given if name not in OF_SUPERVISION])
     from functorch_kit.config import build
 
     experiment = build(config)
@@ -34,4 +100,4 @@ def train(config: Config, job: frame.Job) -> None:
 
 
 if __name__ == "__main__":
-    frame.run(train, Config)
+    frame.run(train, Training)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         program,
         report,
         run,
+        supervise,
         train,
         types,
     )
@@ -53,6 +54,7 @@ _NAMESPACES = (
     "program",
     "report",
     "run",
+    "supervise",
     "train",
     "types",
 )
@@ -78,6 +80,7 @@ __all__ = [
     "report",
     "run",
     "summary",
+    "supervise",
     "train",
     "types",
 ]

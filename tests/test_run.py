@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +93,20 @@ def test_a_folder_with_files_of_somebody_else_is_left_alone(tmp_path: Path, over
     with pytest.raises(UserError, match=r"holds config\.yaml, and no run wrote it"):
         _fit(steps=2, run_dir=tmp_path, overwrite=overwrite, config={"seed": 0})
     assert (tmp_path / "config.yaml").read_text() == "mine: 1\n"
+
+
+def test_a_second_signal_stops_at_once_and_the_folder_stays_valid(tmp_path: Path):
+    """In the middle of an evaluation, which a first signal lets come to its end."""
+
+    def stop(rows: list[Any]) -> bool:
+        if len(rows) == 3:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.01)
+        return False
+
+    with pytest.raises(fk.run.Interrupted, match="stopped by SIGTERM at once") as caught:
+        _fit(steps=40, eval_every=10, stop=stop, run_dir=tmp_path)
+    assert (caught.value.signal, caught.value.step) == (signal.SIGTERM, None)
+    assert fk.checkpoint.Store(tmp_path / "checkpoints").newest() == 20
+    assert _fit(steps=40, run_dir=tmp_path, resume=True).summary["status"] == "finished"

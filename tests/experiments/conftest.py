@@ -77,6 +77,6 @@ def here(
         return Ended(left.value.code, printed.out, printed.err)
 
     yield start
-    for name in ("frame", "command_line", "outcome"):
+    for name in ("frame", "command_line", "outcome", "stopping"):
         if name not in modules:
             sys.modules.pop(name, None)

@@ -1,5 +1,8 @@
 """What a user gets wrong ends in one line and exit code 2, before anything is read or compiled."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -66,6 +69,13 @@ MORE = [
     ("train.py", ["-m", "model=cnn,mlpp"], "model=mlpp is not a choice"),
     ("train.py", ["resume=a", "seed=3"], "seed cannot change when a run is resumed"),
     ("train.py", ["resume=a", "model=mlp"], "model cannot change when a run is resumed"),
+    ("train.py", ["supervise=true", "max_restarts=-1"], "max_restarts is -1: give a whole number"),
+    ("train.py", ["-m", "supervise=true", "seed=0,1"], "supervise=true is for one run: leave out"),
+    ("train.py", ["resume=a", "seed=3", "max_restarts=1"], "seed cannot change when a run is resu"),
+    ("compare.py", ["supervise=true"], "supervise is not a setting"),
+    ("verify_resume.py", ["steps=1"], "steps is 1: give a whole number, 2 or more"),
+    ("verify_resume.py", ["moments=[never]"], "moments[0] is 'never': choose published or between"),
+    ("verify_resume.py", ["train.steps=3"], "train.steps means nothing to this script"),
     ("train.py", ["data=npz"], "data.path is missing: give data.path=<file.npz>"),
     ("train.py", ["data=npz", "data.path=nope.npz"], "data file 'nope.npz' does not exist"),
     ("train.py", ["data=npz", f"data.path={ROOT / 'README.md'}"], "is not an .npz file"),
@@ -121,6 +131,23 @@ def test_a_bad_setting_is_refused_before_jax_is_loaded(script, tmp_path: Path):
     began = time.perf_counter()
     assert script("train.py", "train.steps=0").code == 2
     assert time.perf_counter() - began < 5  # 0.3 s on an idle machine
+
+
+def test_a_script_without_the_package_says_how_to_install_it(tmp_path: Path):
+    # -S: without the folder where packages are installed.
+    ended = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "experiments" / "train.py")],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "error: functorch_kit is not installed: pip install -e '.[experiments]' in the folder of"
+        " pyproject.toml\n"
+    )
 
 
 def test_a_script_that_is_stopped_before_it_trains_says_so(here, monkeypatch):

@@ -159,7 +159,8 @@ def test_the_main_job_is_the_default_of_the_schema(here):
 
     for experiment in ([], ["experiment=digits_cnn"]):
         shown = here("train.py", *experiment, "--cfg", "job")
-        assert yaml.safe_load(shown.out) == to_dict(Config())
+        supervision = {"supervise": False, "max_restarts": 5, "backoff": 1.0}  # of the script
+        assert yaml.safe_load(shown.out) == to_dict(Config()) | supervision
 
 
 def test_a_run_that_is_told_to_stop_saves_says_so_and_goes_on_later(

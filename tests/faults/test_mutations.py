@@ -88,6 +88,38 @@ GUARDS = {
         "tests/checkpoint/test_fallback.py"
         "::test_a_run_goes_on_from_the_older_step_and_the_damaged_one_is_set_aside",
     ),
+    "signals heard outside Python's own instructions": (
+        "experiments/stopping.py",
+        '    threading.Thread(target=listen, name="signals", daemon=True).start()\n',
+        "",
+        "tests/faults/test_signals.py"
+        "::test_a_signal_during_a_long_compilation_does_not_wait_for_its_end",
+    ),
+    "signals that end a script with one line": (
+        "experiments/frame.py",
+        "    stop_at_once()\n",
+        "    pass\n",
+        "tests/faults/test_signals.py::test_a_signal_amid_an_import_ends_in_one_line",
+    ),
+    "process group of the supervised": (
+        "functorch_kit/supervise.py",
+        "stderr=subprocess.PIPE, process_group=0)",
+        "stderr=subprocess.PIPE)",
+        "tests/test_supervise.py::test_a_signal_reaches_the_process_once_and_ends_the_supervision",
+    ),
+    "giving up what would repeat": (
+        "functorch_kit/supervise.py",
+        "if ended.code == 1 and before == ended:",
+        "if False:",
+        "tests/test_supervise.py"
+        "::test_the_same_exception_at_the_same_step_is_given_up_the_second_time",
+    ),
+    "second signal": (
+        "functorch_kit/run.py",
+        "            raise Interrupted(number)",
+        "            pass",
+        "tests/test_run.py::test_a_second_signal_stops_at_once_and_the_folder_stays_valid",
+    ),
 }
 
 
