@@ -1,7 +1,7 @@
-"""Whether ``compare`` tells the truth: its time of a jitted step against a bare loop's.
+"""Whether ``compare`` tells the truth: its time of a jitted step, and that of a bare loop.
 
-Ours is the median that ``fk.compare`` gives for its ``jit`` row, the peer ``bare_loop`` is a loop of
-ten lines with ``time.perf_counter`` around a jitted call and its wait (``ours/one_step.py``).
+Ours is the median that ``fk.compare`` gives for its ``jit`` row; the peer ``bare_loop`` is ten
+lines around a jitted call, with a clock (``ours/one_step.py``).
 Command: ``python experiments/benchmarks/compare_truth.py``. Expected on two cores, in two minutes:
 a ratio between 0.95 and 1.05 in every row.
 """
