@@ -210,7 +210,7 @@ def fit(
                 # Row first + offset is the next to be read: that after the batch that failed.
                 programs.stepper.offset += failure.step - first
                 rollbacks += 1
-                requests.remove(failure)
+                requests[:] = [each for each in requests if each is not failure]
                 console.line(f"{failure}: back to step {first}, without the data up to there")
 
         params, model_state = record.best_of(programs.evaluation_params(state), state.model_state)

@@ -134,3 +134,17 @@ def test_a_batch_of_padding_alone_is_no_failure():
     padded = fk.data.Data(name="padded", train=pipeline, validation=None, test=None)
     assert _fit("off", data=padded).summary["status"] == "finished"
     assert _fit("raise", data=padded).summary["refused_steps"] == 0
+
+
+def test_a_run_whose_parameters_overflow_goes_back_as_well(tmp_path: Path):
+    optimizer = optax.sgd(lambda count: jnp.where(count == 7, jnp.inf, 1e-3))
+    with pytest.raises(fk.train.NonFinite, match=r"^step 8: a parameter is not finite"):
+        _fit(
+            "rollback",
+            run_dir=tmp_path,
+            optimizer=optimizer,
+            data=_data(()),
+            steps=12,
+            max_rollbacks=2,
+        )
+    assert _steps(tmp_path) == [4]

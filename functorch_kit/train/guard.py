@@ -114,7 +114,7 @@ def adjusted(loss_scale: LossScale, policy: Policy, fits: jax.Array) -> LossScal
 
 
 def guarded(
-    taken: Callable[[], Any],
+    taken: Callable[[], tuple[Any, jax.Array]],
     state: Any,
     gradients: PyTree,
     loss_sum: jax.Array,
@@ -123,7 +123,8 @@ def guarded(
     """The state after a step that is taken only if its loss and its gradients are finite.
 
     Args:
-        taken: gives the TrainState after the step.
+        taken: gives the TrainState after the step, and whether what the optimizer computed besides
+            was finite, bool (): the gradient at another point, say.
         state: the TrainState before it, with a guard.
         gradients: of the step, as the optimizer gets them.
         loss_sum: of the step, not scaled.
@@ -137,32 +138,35 @@ def guarded(
         >>> import jax.numpy as jnp
         >>> from functorch_kit.train import Options, TrainState
         >>> state = TrainState(jnp.int32(3), jnp.ones(2), (), (), None, guard=new_guard())
-        >>> after, signs = guarded(lambda: state, state, jnp.array([jnp.nan]), jnp.float32(0),
-        ...                        Options(nonfinite="skip"))
+        >>> after, signs = guarded(lambda: (state, jnp.bool_(True)), state, jnp.array([jnp.nan]),
+        ...                        jnp.float32(0), Options(nonfinite="skip"))
         >>> int(after.step), int(after.guard.skipped), float(signs["refused"])
         (4, 1, 1.0)
     """
     policy, guard, loss_scale = options.policy, state.guard, state.loss_scale
-    loss_is_finite, fits = jnp.isfinite(loss_sum), all_finite(gradients)
-    finite = loss_is_finite & fits
+    loss_is_finite, halts = jnp.isfinite(loss_sum), options.nonfinite in ("raise", "rollback")
+    goes = loss_is_finite & all_finite(gradients)
+    if halts:
+        goes &= ~guard.failed
+    # A branch, not a choice between two results: what is not taken is not computed, what is taken
+    # is not copied.
+    after, finite = jax.lax.cond(goes, taken, lambda: (state, jnp.zeros((), bool)))
     overflows = jnp.zeros((), bool)
     if policy.loss_scale is not None:
         # Too large only because they were scaled, as long as there is something to scale down.
-        overflows = loss_is_finite & ~fits & (loss_scale.scale > 1)
+        overflows = loss_is_finite & ~finite & (loss_scale.scale > 1)
         loss_scale = adjusted(loss_scale, policy, ~overflows)
     failed = ~(finite | overflows)
-    halts = options.nonfinite in ("raise", "rollback")
     if halts:
         # From here on nothing changes: the state stays as it was before the step that failed.
         failed |= guard.failed
-        finite &= ~failed
         guard = dataclasses.replace(guard, failed=failed)
+        loss_scale = jax.tree.map(
+            lambda new, old: jnp.where(failed, old, new), loss_scale, state.loss_scale
+        )
     passed = (~failed if halts else jnp.ones((), bool)).astype(jnp.int32)
     refused = (~finite).astype(jnp.int32)
     guard = dataclasses.replace(guard, skipped=guard.skipped + refused * passed)
-    # A branch, not a choice between two results: what is not taken is not computed, what is taken
-    # is not copied.
-    after = jax.lax.cond(finite, taken, lambda: state)
     step = jnp.where(finite, after.step, state.step + passed)
     signs = {"refused": refused.astype(jnp.float32)}
     if options.nonfinite != "skip":

@@ -12,7 +12,7 @@ import optax
 
 from functorch_kit.metrics import Mean
 from functorch_kit.train.gradient import make_gradient
-from functorch_kit.train.guard import guarded
+from functorch_kit.train.guard import all_finite, guarded
 from functorch_kit.train.options import Options
 from functorch_kit.train.state import TrainState, resolve
 from functorch_kit.train.trainable import join, split
@@ -75,13 +75,24 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
         gradients, outcome = mean(trainable)
         loss = Mean(outcome.loss_sum, outcome.weight)
 
+        asked_again: list[bool] = []
+
+        def gradient_at(params: Params, *_: Any) -> Params:
+            sums = mean(params)[0]
+            if not chosen.guards:
+                return sums
+            asked_again.append(True)
+            # A NaN stays one in whatever is made of it; an infinity may be clipped or divided by.
+            fits = all_finite(sums)
+            return jax.tree.map(lambda g: jnp.where(fits, g, jnp.nan), sums)
+
         def taken() -> TrainState:
             further = {
                 "value": loss.compute(),
                 "grad": gradients,
                 # A line search hands it all further arguments, and refuses those it does not name.
                 "value_fn": lambda params, grad_fn=None: _mean_loss(mean(params)[1]),
-                "grad_fn": lambda params, *_: mean(params)[0],
+                "grad_fn": gradient_at,
             }
             updates, opt_state = transformation.update(
                 gradients, state.opt_state, trainable, **_accepted(transformation, further)
@@ -105,7 +116,15 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
             metrics["gradient_norm"] = Mean(norm, jnp.ones_like(norm))
         if not chosen.guards:
             return taken(), metrics
-        after, signs = guarded(taken, state, gradients, outcome.loss_sum, chosen)
+
+        def tried() -> tuple[TrainState, jax.Array]:
+            after = taken()
+            if not asked_again:
+                return after, jnp.ones((), bool)
+            finite = all_finite(after.params)
+            return jax.lax.cond(finite, lambda: after, lambda: state), finite
+
+        after, signs = guarded(tried, state, gradients, outcome.loss_sum, chosen)
         return after, metrics | {
             name: Mean(sign, jnp.ones_like(sign)) for name, sign in signs.items()
         }

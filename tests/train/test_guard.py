@@ -12,8 +12,9 @@ import pytest
 
 from functorch_kit import nn
 from functorch_kit.precision import Policy
-from functorch_kit.train import Options, init_state, make_train_step, regression
+from functorch_kit.train import Options, init_state, make_train_step, regression, sam
 from functorch_kit.train.guard import all_finite
+from functorch_kit.types import Outcome
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -131,3 +132,50 @@ def test_scaling_the_loss_does_not_change_the_step_beyond_rounding():
 def test_one_bad_number_among_many_is_found(value: float):
     assert not all_finite({"a": jnp.ones(5), "b": jnp.ones((100, 33)).at[77, 3].set(value)})
     assert all_finite({"a": jnp.ones(5), "n": jnp.arange(3), "h": jnp.full(3, 6e4, jnp.float16)})
+
+
+def _wall(params: Any, model_state: Any, batch: Any, *, key: Any, train: bool) -> Outcome:
+    """Half the square of a weight, whose gradient is no number from 1.01 on."""
+    loss = 0.5 * _bad_on_the_way_back(params["w"] * (2 / 1.01)) ** 2
+    return Outcome(jnp.sum(loss), jnp.float32(1), model_state, {})
+
+
+@pytest.mark.parametrize("inner", [optax.sgd(0.1), optax.sign_sgd(0.1)], ids=["sgd", "sign"])
+@pytest.mark.parametrize("policy", ["skip", "raise"])
+def test_a_gradient_taken_elsewhere_is_guarded_as_well(policy: str, inner: Any):
+    weight = nn.Model(lambda key, x_spec: ({"w": jnp.ones(2)}, ()), lambda p, s, x, **_: (x, s))
+    optimizer, options = sam(inner), Options(nonfinite=policy, ema=0.9)
+    state = init_state(weight, optimizer, GOOD["x"], options=options)
+    after, metrics = jax.jit(make_train_step(_wall, optimizer, options))({}, state, GOOD)
+    assert _same(_content(after), _content(state))
+    assert float(metrics["refused"].compute()) == 1
+    assert float(metrics.get("failed", metrics["refused"]).compute()) == 1
+
+
+def test_an_overflow_elsewhere_halves_the_scale():
+    options, optimizer = Options(precision=Policy(jnp.float16, loss_scale=6e4)), sam(optax.sgd(0.1))
+
+    def half_square(params: Any, model_state: Any, batch: Any, *, key: Any, train: bool) -> Outcome:
+        loss = jnp.sum(0.5 * (params["w"] ** 2).astype(jnp.float32))
+        return Outcome(loss, jnp.float32(1), model_state, {})
+
+    # 6e4 fits at 1, and 6.3e4 at the worst point near it, 1.05, does; from 1.08 on it does not.
+    weight = nn.Model(lambda key, x_spec: ({"w": jnp.ones(1)}, ()), lambda p, s, x, **_: (x, s))
+    step = jax.jit(make_train_step(half_square, optimizer, options))
+    state = init_state(weight, optimizer, GOOD["x"], options=options)
+    fits, _ = step({}, state, GOOD)
+    assert float(fits.loss_scale.scale) == 6e4
+    assert float(fits.params["w"][0]) == pytest.approx(1 - 0.105, rel=1e-3)
+    state = state.replace(params={"w": jnp.full(1, 1.08)})
+    after, metrics = step({}, state, GOOD)
+    assert _same(after.params, state.params)
+    assert (float(after.loss_scale.scale), float(metrics["failed"].compute())) == (3e4, 0)
+
+
+def test_after_a_failed_step_the_loss_scale_stays_too():
+    step, state = _start(Options(nonfinite="raise", precision=Policy(jnp.float16, loss_scale=8.0)))
+    state, _ = step({}, state, GOOD)
+    failed, _ = step({}, state, BAD_Y)
+    later, _ = step({}, failed, GOOD)
+    assert _same(failed.loss_scale, state.loss_scale)
+    assert _same(later.loss_scale, state.loss_scale)
