@@ -70,7 +70,7 @@ class Policy:
         """
         if jnp.dtype(self.params).itemsize == 8 and jnp.result_type(float) != jnp.float64:
             raise PrecisionError("precision is float64: set JAX_ENABLE_X64=1 as well")
-        return jax.tree.map(lambda leaf: _float_to(leaf, self.params), tree)
+        return jax.tree.map(lambda leaf: _float_to(_array(leaf), self.params), tree)
 
 
 _POLICIES = {
@@ -101,6 +101,13 @@ def policy(chosen: str | Policy, keep: Sequence[str] = ()) -> Policy:
             raise PrecisionError(f"precision {chosen!r} is not one of {', '.join(_POLICIES)}")
         chosen = _POLICIES[chosen]
     return dataclasses.replace(chosen, keep=tuple(keep)) if keep else chosen
+
+
+def _array(leaf: Any) -> Any:
+    """A number of Python as an array that is not weakly typed; anything else as it is."""
+    if isinstance(leaf, bool | int | float | complex):
+        return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(type(leaf)))
+    return leaf
 
 
 def _float_to(leaf: Any, dtype: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from functorch_kit.types import Params
+from functorch_kit.types import Params, wide_float
 
 
 @jax.tree_util.register_dataclass
@@ -20,7 +20,7 @@ class Average:
     is exact also where the decay changes on the way.
 
     Attributes:
-        total: sum of weight times parameters, like the parameters.
+        total: sum of weight times parameters, in at least 32 bits: in bfloat16, 0.999 is 1.
         weight: sum of the weights, float32 ().
 
     Example:
@@ -40,7 +40,7 @@ class Average:
 
         def mix(old, new):
             keep = jnp.asarray(decay, old.dtype)
-            return keep * old + (1 - keep) * new
+            return keep * old + (1 - keep) * new.astype(old.dtype)
 
         one = jnp.ones_like(self.weight)
         return Average(jax.tree.map(mix, self.total, params), mix(self.weight, one))
@@ -60,4 +60,5 @@ def empty_average(params: Params) -> Average:
         0.0
     """
     dtype = jnp.result_type(float)
-    return Average(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), dtype))
+    total = jax.tree.map(lambda leaf: wide_float(jnp.zeros_like(leaf)), params)
+    return Average(total, jnp.zeros((), dtype))

@@ -9,11 +9,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from functorch_kit import nn
+from functorch_kit import nn, program
 from functorch_kit.train.form import slow_in_a_loop
 from functorch_kit.train.options import Options, OptionsError
 from functorch_kit.train.trainable import join
-from functorch_kit.types import Batch, Key, ModelState, Objective, Outcome, Params, path_name
+from functorch_kit.types import (
+    Batch,
+    Key,
+    ModelState,
+    Objective,
+    Outcome,
+    Params,
+    PyTree,
+    Spec,
+    path_name,
+)
 
 Gradient = Callable[[Params, Params, ModelState, Batch, Key, Any], tuple[Params, Outcome]]
 """``(trainable, fixed, model_state, batch, key, loss_scale) -> (gradients, Outcome)``."""
@@ -74,6 +84,8 @@ def _accumulated(gradient: Gradient, parts: int) -> Gradient:
         def body(carry, xs):
             gradients, outcome = carry
             new, latest = one(outcome.model_state, *xs)
+            before, after = strong(outcome.model_state), strong(latest.model_state)
+            program.check_carry("train_step", "state/model_state", before, after)
             total = jax.tree.map(jnp.add, _sums(outcome), _sums(latest))
             outcome = latest._replace(**dict(zip(_SUMS, total, strict=True)))
             return (jax.tree.map(jnp.add, gradients, new), outcome), None
@@ -99,9 +111,27 @@ def _sums(outcome: Outcome) -> tuple[Any, ...]:
     return tuple(getattr(outcome, name) for name in _SUMS)
 
 
+def strong(tree: PyTree) -> Spec:
+    """Shapes and dtypes of what is being traced, numbers of Python included.
+
+    Example:
+        >>> strong({"n": 1})
+        {'n': ShapeDtypeStruct(shape=(), dtype=int32)}
+    """
+    types = jax.tree.map(jax.typeof, tree)
+    return jax.tree.map(lambda each: jax.ShapeDtypeStruct(each.shape, each.dtype), types)
+
+
 def _split(batch: Batch, parts: int) -> Batch:
+    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(batch) if leaf.ndim}
+
     def split(path, leaf):
-        if not leaf.ndim or leaf.shape[0] % parts:
+        if not leaf.ndim or len(sizes) > 1:
+            raise OptionsError(
+                f"accumulate is {parts}, but batch/{path_name(path)} of shape {leaf.shape} is not"
+                " split as the others are: give every leaf an axis 0 of records"
+            )
+        if leaf.shape[0] % parts:
             raise OptionsError(
                 f"accumulate is {parts}, which does not divide batch/{path_name(path)}"
                 f" of shape {leaf.shape}: give a batch size that it divides"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from functorch_kit.errors import UserError
 from functorch_kit.precision import Policy, policy
@@ -73,10 +74,16 @@ class Options:
         if not callable(self.remat_policy) and self.remat_policy not in REMAT_POLICIES:
             names = ", ".join(REMAT_POLICIES)
             raise OptionsError(f"remat_policy {self.remat_policy!r} is not one of {names}")
+        if self.remat_policy != "nothing" and not self.remat:
+            raise OptionsError("remat_policy is for the parts in remat: give remat=(<paths>,)")
         if not callable(self.evaluate) and self.evaluate not in ("params", "ema"):
             raise OptionsError(f"evaluate {self.evaluate!r} is neither 'params' nor 'ema'")
         if self.evaluate == "ema" and self.ema is None:
             raise OptionsError("evaluate is 'ema', but there is none: give ema a decay")
+        if not callable(self.ema) and self.ema is not None and not _is_share(self.ema):
+            raise OptionsError(
+                f"ema is {self.ema!r}: give a decay from 0 to below 1, such as 0.999"
+            )
         object.__setattr__(self, "precision", policy(self.precision))
 
     @property
@@ -94,6 +101,11 @@ class Options:
     def guards(self) -> bool:
         """Whether a step may be refused: by a policy, or because scaled gradients overflowed."""
         return self.nonfinite != "off" or self.policy.loss_scale is not None
+
+
+def _is_share(value: Any) -> bool:
+    is_number = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+    return is_number and np.ndim(value) == 0 and bool(0 <= value < 1)
 
 
 class OptionsError(UserError, ValueError):

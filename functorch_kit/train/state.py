@@ -14,6 +14,7 @@ from functorch_kit import program
 from functorch_kit.train.average import empty_average
 from functorch_kit.train.guard import new_guard, new_loss_scale
 from functorch_kit.train.options import Options
+from functorch_kit.train.paths import check_patterns
 from functorch_kit.train.trainable import join, split
 from functorch_kit.types import HParams, Key, ModelState, Params, PyTree, Spec
 
@@ -129,6 +130,7 @@ def make_init(model: Any, optimizer: Any, x_spec: Spec, options: Options | None 
     def init(hparams: HParams, key: Key) -> TrainState:
         init_key, step_key = jax.random.split(key)
         params, model_state = chosen.policy.kept(resolve(model, hparams).init(init_key, x_spec))
+        check_patterns("precision", chosen.policy.keep, params)
         trainable, _ = split(params, chosen.frozen)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -149,13 +151,15 @@ def as_hparams(hparams: Mapping[str, Any] | None, dtype: Any = None) -> HParams:
 
     Args:
         hparams: numbers by name.
-        dtype: of all of them; if None, JAX's default: float32, or float64 where 64 bits are on.
+        dtype: of all of them, but at least float32: in bfloat16, a decay of 0.999 is 1; if None,
+            JAX's default: float32, or float64 where 64 bits are on.
 
     Example:
         >>> as_hparams({"learning_rate": 1})
         {'learning_rate': Array(1., dtype=float32)}
     """
     dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
+    dtype = jnp.promote_types(dtype, jnp.float32)
     return {name: jnp.asarray(value, dtype) for name, value in (hparams or {}).items()}
 
 
@@ -198,5 +202,6 @@ def evaluation_params(state: TrainState, options: Options) -> Params:
     if options.evaluate == "params":
         return state.params
     # Frozen parameters are their own average.
-    _, fixed = split(state.params, options.frozen)
-    return join(state.ema.params(), fixed)
+    trainable, fixed = split(state.params, options.frozen)
+    average = jax.tree.map(lambda mean, now: mean.astype(now.dtype), state.ema.params(), trainable)
+    return join(average, fixed)

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from functorch_kit import program
 from functorch_kit.metrics import Mean
-from functorch_kit.train.gradient import make_gradient
+from functorch_kit.train.gradient import make_gradient, strong
 from functorch_kit.train.guard import all_finite, guarded
 from functorch_kit.train.options import Options
 from functorch_kit.train.state import TrainState, resolve
@@ -119,6 +120,8 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
 
         def tried() -> tuple[TrainState, jax.Array]:
             after = taken()
+            # lax.cond would refuse it as well, but would not name the leaf.
+            program.check_carry("train_step", "state", strong(state), strong(after))
             if not asked_again:
                 return after, jnp.ones((), bool)
             finite = all_finite(after.params)

@@ -12,10 +12,12 @@ import optax
 import pytest
 
 from functorch_kit import metrics, nn, precision
+from functorch_kit.errors import UserError
 from functorch_kit.train import (
     Options,
     OptionsError,
     TrainState,
+    as_hparams,
     classification,
     evaluation_params,
     init_state,
@@ -23,6 +25,7 @@ from functorch_kit.train import (
     make_train_step,
     regression,
 )
+from functorch_kit.types import spec_of
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -233,6 +236,22 @@ def test_the_decay_of_the_average_may_be_a_hyperparameter():
     assert len(traces) == 1
 
 
+HALF = precision.Policy(jnp.bfloat16, jnp.bfloat16)
+
+
+def test_the_average_of_half_precision_parameters_is_one():
+    """In bfloat16 a decay of 0.999 is 1, and the average would stay empty."""
+    options = Options(ema=0.999, evaluate="ema", precision=HALF)
+    state, _ = _trained(options, 3, optimizer=optax.sgd(0.0))
+    averaged = evaluation_params(state, options)
+    assert _close(averaged, state.params, 1e-2)
+    assert spec_of(averaged) == spec_of(state.params)
+
+
+def test_hyperparameters_keep_their_digits_where_parameters_are_kept_in_halves():
+    assert float(as_hparams({"b2": 0.999}, jnp.bfloat16)["b2"]) == np.float32(0.999)
+
+
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
 def test_half_precision_computes_in_halves_and_keeps_master_parameters(name: str):
     dtype = {"bf16": jnp.bfloat16, "fp16": jnp.float16}[name]
@@ -268,6 +287,9 @@ def test_double_precision_needs_jax_to_have_it():
     ("settings", "message"),
     [
         ({"accumulate": 0}, "accumulate is 0"),
+        ({"ema": 1.0}, "ema is 1.0: give a decay from 0 to below 1"),
+        ({"ema": "0.9"}, "ema is '0.9': give a decay"),
+        ({"remat_policy": "dots"}, "remat_policy is for the parts in remat"),
         ({"precision": "fp8"}, "'fp8' is not one of float32, bf16"),
         ({"remat": "blocks"}, "remat is one pattern"),
         ({"remat_policy": "some"}, "'some' is not one of nothing, dots"),
@@ -279,6 +301,39 @@ def test_double_precision_needs_jax_to_have_it():
 def test_options_that_do_not_exist_are_refused(settings: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=re.escape(message)):
         Options(**settings)
+
+
+def test_precision_kept_by_a_path_that_names_nothing_is_refused():
+    options = Options(precision=precision.policy("bf16", keep=("haed",)))
+    with pytest.raises(OptionsError, match="precision: 'haed' names nothing, did you mean 'head'"):
+        init_state(MODEL, optax.sgd(0.1), _batch()["x"], options=options)
+
+
+def test_numbers_of_python_are_fine_as_parameters_and_as_state():
+    def apply(params, model_state, x, *, key=None, train=False):
+        return x[:, :3] * params["w"], {"n": model_state["n"] + 1}
+
+    model = nn.Model(lambda key, x_spec: ({"w": 0.5}, {"n": 0}), apply)
+    state, _ = _trained(Options(accumulate=2, nonfinite="skip", ema=0.5), 2, model)
+    assert state.params["w"].dtype == jnp.float32
+    assert int(state.model_state["n"]) == 4
+    assert not state.model_state["n"].weak_type
+
+
+@pytest.mark.parametrize("options", [Options(accumulate=2), Options(nonfinite="skip")])
+def test_a_state_that_comes_out_in_another_dtype_is_refused_by_name(options: Options):
+    def apply(params, model_state, x, *, key=None, train=False):
+        return x @ params["w"], {"mean": jnp.mean(x).astype(jnp.bfloat16)}
+
+    start = {"w": jnp.ones((5, 3))}, {"mean": jnp.zeros(())}
+    with pytest.raises(UserError, match=r"state/model_state/mean goes in as float32.* bfloat16"):
+        _trained(options, 1, nn.Model(lambda key, x_spec: start, apply))
+
+
+@pytest.mark.parametrize("shape", [(), (4, 4)])
+def test_a_leaf_that_is_no_part_of_the_records_is_not_split(shape: tuple[int, ...]):
+    with pytest.raises(OptionsError, match=r"batch/mask of shape \(.*give every leaf an axis 0"):
+        _trained(Options(accumulate=2), 1, mask=jnp.ones(shape))
 
 
 def test_the_gradient_norm_is_the_gradients():
