@@ -195,9 +195,9 @@ def fit(
             stack.callback(run.close)
             run.begin(config)
         requests = stack.enter_context(interruptible())
-        rollbacks = 0
+        rollbacks, seconds = 0, 0.0
         while True:
-            record = stack.enter_context(Record(run, console, best, log_every, first))
+            record = stack.enter_context(Record(run, console, best, log_every, first, seconds))
             try:
                 state, step, status = _train(plan, programs, record, data, values, requests)
                 break
@@ -209,7 +209,7 @@ def fit(
                 first = run.store.newest() or 0
                 # Row first + offset is the next to be read: that after the batch that failed.
                 programs.stepper.offset += failure.step - first
-                rollbacks += 1
+                rollbacks, seconds = rollbacks + 1, record.seconds
                 requests[:] = [each for each in requests if each is not failure]
                 console.line(f"{failure}: back to step {first}, without the data up to there")
 

@@ -37,6 +37,7 @@ class Record:
         best: metric of the validation rows, and ``"min"`` or ``"max"``.
         log_every: steps between logged training rows.
         first: the step of the checkpoint that the run goes on from, 0 for a new run.
+        seconds: time that the run has taken already, if more than its checkpoint knows of.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,6 +58,7 @@ class Record:
         best: tuple[str, str],
         log_every: int,
         first: int = 0,
+        seconds: float = 0.0,
     ):
         self.run, self.console = run, console
         self.rows: list[Row] = []
@@ -70,7 +72,7 @@ class Record:
         self._trend: str | None = None
         self._scores: dict[int, float] = {}  # of the last validated step
         self._log_every = log_every
-        self._began, self._seconds_before = time.perf_counter(), 0.0
+        self._began, self._seconds_before = time.perf_counter(), seconds
         self._writers: list[Any] = []
         if run:
             metrics = run.path / "metrics.jsonl"
@@ -171,7 +173,8 @@ class Record:
                 f"the run has chosen its best step by {tuple(meta['best'])}, which cannot be"
                 f" compared with {tuple(self._criterion)}: resume it with the former"
             )
-        self._seconds_before, self.data_offset = meta["seconds"], meta["data_offset"]
+        self._seconds_before = max(self._seconds_before, meta["seconds"])
+        self.data_offset = meta["data_offset"]
         self.best_step, self._best_value = meta["best_step"], float(meta["best_value"])
         if self.best_step is not None:
             try:

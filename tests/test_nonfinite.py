@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,22 @@ def test_a_run_whose_parameters_overflow_goes_back_as_well(tmp_path: Path):
             max_rollbacks=2,
         )
     assert _steps(tmp_path) == [4]
+
+
+@pytest.mark.parametrize("checkpoint_every", [4, 100])
+def test_time_spent_before_going_back_counts(tmp_path: Path, checkpoint_every: int):
+    slept = []
+
+    def sleep_once(progress: Any) -> None:
+        if progress.step == 8 and not slept:
+            slept.append(time.sleep(2.0))
+
+    result = _fit(
+        "rollback",
+        run_dir=tmp_path,
+        steps=12,
+        hooks=[sleep_once],
+        checkpoint_every=checkpoint_every,
+    )
+    assert result.summary["rollbacks"] == 1
+    assert result.summary["seconds"] > 2.0
