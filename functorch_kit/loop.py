@@ -375,6 +375,7 @@ def _facts(programs: Programs, state: train.TrainState, rollbacks: int) -> dict[
 
 def _write(run: RunFolder, result: FitResult, class_names, page) -> None:
     run.write("summary", result.summary)
+    run.passed(result.summary["steps"])
     run.write("program", result.programs)
     material: dict[str, Any] = {"class_names": class_names}
     if np.ndim(result.test.get("confusion", 0)) == 2:

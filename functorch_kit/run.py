@@ -166,6 +166,16 @@ class RunFolder:
         draft.write_text(json.dumps(strict(dict(value)), indent=2) + "\n", encoding="utf-8")
         draft.replace(path)
 
+    def passed(self, step: int) -> None:
+        """Forget a step that failed once, where the run has come past it after all."""
+        path = self.path / "failure.json"
+        try:
+            failed = json.loads(path.read_text(encoding="utf-8"))["step"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return  # there is none, or none that a run wrote
+        if failed <= step:
+            path.unlink(missing_ok=True)
+
     def _clear(self) -> None:
         try:
             for name in _FOLDERS:

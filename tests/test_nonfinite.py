@@ -168,3 +168,13 @@ def test_time_spent_before_going_back_counts(tmp_path: Path, checkpoint_every: i
     )
     assert result.summary["rollbacks"] == 1
     assert result.summary["seconds"] > 2.0
+
+
+def test_a_failure_is_forgotten_once_the_run_has_come_past_it(tmp_path: Path):
+    failure = tmp_path / "failure.json"
+    with pytest.raises(fk.train.NonFinite):
+        _fit("raise", run_dir=tmp_path)
+    _fit("raise", run_dir=tmp_path, resume=True, data=_data(()), steps=9)
+    assert json.loads(failure.read_text())["step"] == 10
+    _fit("raise", run_dir=tmp_path, resume=True, data=_data(()), steps=12)
+    assert not failure.exists()

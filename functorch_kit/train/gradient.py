@@ -12,7 +12,7 @@ from jax import lax
 from functorch_kit import nn, program
 from functorch_kit.train.form import slow_in_a_loop
 from functorch_kit.train.options import Options, OptionsError
-from functorch_kit.train.trainable import join
+from functorch_kit.train.trainable import frozen_parts, join
 from functorch_kit.types import (
     Batch,
     Key,
@@ -66,7 +66,7 @@ def make_gradient(objective: Objective, options: Options) -> Gradient:
 def _treated(objective, options: Options, params, model_state, batch, key) -> Outcome:
     if not (options.remat or options.frozen):
         return objective(params, model_state, batch, key=key, train=True)
-    remat, frozen = options.remat, options.frozen
+    remat, frozen = options.remat, frozen_parts(params, options.frozen)
     with nn.treated(remat=remat, policy=options.saveable, frozen=frozen) as seen:
         outcome = objective(params, model_state, batch, key=key, train=True)
     for pattern in options.remat:

@@ -15,7 +15,7 @@ from functorch_kit.train.average import empty_average
 from functorch_kit.train.guard import new_guard, new_loss_scale
 from functorch_kit.train.options import Options
 from functorch_kit.train.paths import check_patterns
-from functorch_kit.train.trainable import join, split
+from functorch_kit.train.trainable import check_trainable, join, split
 from functorch_kit.types import HParams, Key, ModelState, Params, PyTree, Spec
 
 
@@ -132,6 +132,7 @@ def make_init(model: Any, optimizer: Any, x_spec: Spec, options: Options | None 
         params, model_state = chosen.policy.kept(resolve(model, hparams).init(init_key, x_spec))
         check_patterns("precision", chosen.policy.keep, params)
         trainable, _ = split(params, chosen.frozen)
+        check_trainable(trainable)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 
 from functorch_kit.train.options import OptionsError
 from functorch_kit.train.paths import check_patterns
@@ -57,3 +58,41 @@ def join(trainable: Params, fixed: Params) -> Params:
         fixed,
         is_leaf=lambda leaf: leaf is None,
     )
+
+
+def check_trainable(trainable: Params) -> None:
+    """Refuse parameters that have no gradient.
+
+    Raises:
+        OptionsError: a parameter is no real or complex number.
+
+    Example:
+        >>> check_trainable({"kernel": jnp.ones(2)})
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trainable):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            name = path_name(path)
+            raise OptionsError(
+                f"parameter {name!r} is {leaf.dtype}, which has no gradient: freeze it"
+                f" (frozen=[{name!r}]) or let init return it as model_state"
+            )
+
+
+def frozen_parts(params: Params, frozen: Sequence[str]) -> tuple[str, ...]:
+    """Patterns of what is applied as in evaluation: these, and layers whose parameters they name.
+
+    Args:
+        params: the parameters.
+        frozen: path patterns.
+
+    Example:
+        >>> frozen_parts({"norm": {"bias": 0, "scale": 0}, "head": {"bias": 0, "kernel": 0}},
+        ...              ["**/bias", "**/scale"])
+        ('**/bias', '**/scale', 'norm')
+    """
+    layers: dict[str, bool] = {}
+    for path, _ in jax.tree_util.tree_leaves_with_path(params):
+        layer = path_name(path[:-1])
+        is_frozen = any(path_matches(pattern, path_name(path)) for pattern in frozen)
+        layers[layer] = layers.get(layer, True) and is_frozen
+    return *frozen, *(layer for layer, is_frozen in layers.items() if layer and is_frozen)

@@ -197,6 +197,27 @@ def test_a_pattern_that_names_nothing_is_refused(options: Options, message: str)
         _trained(options, 1)
 
 
+@pytest.mark.parametrize("patterns", [("norm/*",), ("**/scale", "**/bias")])
+def test_a_batch_norm_whose_parameters_are_named_one_by_one_is_frozen_too(patterns: Any):
+    model = nn.serial(norm=nn.batch_norm(), head=nn.dense(3))
+    frozen, _ = _trained(Options(frozen=patterns), model=model)
+    assert float(jnp.abs(frozen.model_state["norm"]["mean"]).max()) == 0
+    moving, _ = _trained(Options(frozen=("**/scale",)), model=model)
+    assert float(jnp.abs(moving.model_state["norm"]["mean"]).max()) > 0
+
+
+def test_a_parameter_without_a_gradient_is_refused_unless_it_is_frozen():
+    def apply(params, model_state, x, *, key=None, train=False):
+        return x @ params["w"] * params["n"], model_state
+
+    start = {"w": jnp.ones((5, 3)), "n": jnp.int32(2)}, ()
+    model = nn.Model(lambda key, x_spec: start, apply)
+    with pytest.raises(OptionsError, match=r"parameter 'n' is int32.*frozen=\['n'\]"):
+        _trained(Options(), 1, model)
+    state, _ = _trained(Options(frozen=["n"]), 1, model)
+    assert int(state.params["n"]) == 2
+
+
 @pytest.mark.parametrize("policy", ["nothing", "dots", "dots_without_batch"])
 def test_rematerialised_parts_give_the_same_step_and_are_computed_again(policy: str, x64: None):
     plain, _ = _trained(Options(precision="float64"))
