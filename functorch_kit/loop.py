@@ -203,7 +203,7 @@ def fit(
                 break
             except train.NonFinite as failure:
                 record.close()
-                if options.nonfinite != "rollback" or rollbacks == max_rollbacks:
+                if options.nonfinite != "rollback" or rollbacks >= max_rollbacks:
                     raise _failed(failure, run, record, programs, data, values) from None
                 assert run is not None
                 first = run.store.newest() or 0

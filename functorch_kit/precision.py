@@ -22,8 +22,9 @@ class Policy:
     """Parameters are kept in one dtype and used in another, but for those of some paths.
 
     A layer computes in the dtype of its parameters; the moments of norms, softmax and losses are in
-    at least 32 bits whatever comes, and norms keep their parameters as they are. Gradients arrive
-    in the dtype of the kept parameters.
+    at least 32 bits whatever comes, and norms keep their parameters as they are: those
+    of a layer with a ``scale``; name others in ``keep``. Gradients arrive in the dtype of the kept
+    parameters.
 
     Args:
         compute: dtype in which layers compute.
@@ -51,9 +52,12 @@ class Policy:
         """The parameters as a step uses them; the very same where there is nothing to cast."""
         if jnp.dtype(self.compute) == jnp.dtype(self.params):
             return params
-        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        # A norm is known by its scale: its bias lies beside it.
-        norms = {path[:-1] for path in paths if path_name(path[-1:]) == "scale"}
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        # A norm is known by its scale: its bias lies beside it, and nothing of another shape.
+        scales = {path[:-1]: leaf.shape for path, leaf in leaves if path_name(path[-1:]) == "scale"}
+        norms = scales.keys() - {
+            path[:-1] for path, leaf in leaves if leaf.shape != scales.get(path[:-1])
+        }
 
         def used(path, leaf):
             name = path_name(path)

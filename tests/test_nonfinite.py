@@ -112,6 +112,11 @@ def test_a_run_goes_back_only_so_often(tmp_path: Path):
     assert _fit("rollback", run_dir=tmp_path / "two", max_rollbacks=2).summary["rollbacks"] == 2
 
 
+def test_a_number_of_returns_below_zero_is_none(tmp_path: Path):
+    with pytest.raises(fk.train.NonFinite, match=r"^step 10: "):
+        _fit("rollback", run_dir=tmp_path, max_rollbacks=-1)
+
+
 def test_without_a_folder_there_is_nothing_to_go_back_to():
     with pytest.raises(UserError, match="rollback needs a run_dir"):
         _fit("rollback")

@@ -299,6 +299,13 @@ def test_paths_that_keep_their_precision_compute_in_it():
     assert y.dtype == jnp.float32
 
 
+def test_a_scale_beside_a_kernel_makes_no_norm():
+    normed = {"kernel": jnp.ones((2, 3)), "scale": jnp.ones(3)}
+    cast = precision.policy("bf16").cast({"dense": normed, "norm": {"scale": jnp.ones(3)}})
+    assert cast["dense"]["kernel"].dtype == cast["dense"]["scale"].dtype == jnp.bfloat16
+    assert cast["norm"]["scale"].dtype == jnp.float32
+
+
 def test_double_precision_needs_jax_to_have_it():
     with pytest.raises(precision.PrecisionError, match="JAX_ENABLE_X64"):
         init_state(MODEL, optax.sgd(0.1), _batch()["x"], options=Options(precision="float64"))
