@@ -285,13 +285,17 @@ def test_a_relative_folder_is_as_good_as_an_absolute_one(
     assert Store(tmp_path / "runs/a").latest() == 1
 
 
+def _interrupted(call: Callable[[], object]) -> None:
+    """Called where the interruption is awaited: on a busy machine it may come before the call."""
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    call()
+
+
 def test_a_wait_that_is_interrupted_does_not_lose_the_save(gate, tmp_path: Path):
     store = Store(tmp_path)
     store.save(1, STATE)
     with pytest.raises(KeyboardInterrupt):
-        # Started in here: on a busy machine the signal may come before the call does.
-        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-        store.wait()
+        _interrupted(store.wait)
     threading.Timer(0.3, gate.set).start()
     store.wait()
     assert store.steps() == [1]
@@ -302,9 +306,7 @@ def test_a_close_that_is_interrupted_lets_nobody_else_write(gate, tmp_path: Path
     store = Store(tmp_path)
     store.save(1, STATE)
     with pytest.raises(KeyboardInterrupt):
-        # Started in here: on a busy machine the signal may come before the call does.
-        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-        store.close()
+        _interrupted(store.close)
     with pytest.raises(Locked):
         Store(tmp_path).save(2, STATE)
     gate.set()
