@@ -38,7 +38,8 @@ class Options:
             returns it; None for no average.
         evaluate: the parameters that are evaluated and chosen as best: ``params``, ``ema``, or a
             function of the TrainState such as ``optax.contrib.schedule_free_eval_params`` needs.
-        nonfinite: what happens to an update that holds, or came from, a NaN or an infinity.
+        nonfinite: what happens to an update whose loss or gradient holds a NaN or an infinity. (One
+            that overflows by itself shows in the next step, and is never saved.)
             ``skip``: it is not taken, and counted. ``raise``: it is not taken, no later step is
             either, and ``fit`` says which step and leaf. ``rollback``: the same, then ``fit``
             returns to its newest checkpoint and goes on with the data that follow the bad batch.
