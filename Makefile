@@ -8,8 +8,9 @@ PYTHON ?= python3
 VENV ?= .venv
 NEWER_VENV ?= .venv-newer
 # Two worker processes: small tests leave cores idle. Tests of one file share a worker, and with it
-# what their fixtures compiled.
-PYTEST_OPTIONS ?= -q -n 2 --dist loadfile
+# what their fixtures compiled. A worker that dies ends the run: with a new one in its place the
+# scheduler may wait for ever.
+PYTEST_OPTIONS ?= -q -n 2 --dist loadfile --max-worker-restart 0
 ARGS ?=
 
 PIP_INSTALL = -m pip --disable-pip-version-check install -qq
@@ -54,7 +55,7 @@ test-newer: test-default
 	fi
 
 soak: $(VENV)/.test
-	@$(VENV)/bin/python -m pytest -q -m soak $(ARGS) || [ $$? -eq 5 ] # 5: there are none
+	@$(VENV)/bin/python -m pytest -q -m soak --timeout 0 $(ARGS) || [ $$? -eq 5 ] # 5: there are none
 
 lint: $(VENV)/.test $(VENV)/.dev
 	@$(VENV)/bin/python -m ruff check .

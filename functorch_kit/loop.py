@@ -191,10 +191,11 @@ def fit(
         programs = compile_programs(
             model, objective, optimizer, data, values, key, console=console, **settings
         )
+        # First, to be left last: a signal does not end the process while the run is being closed.
+        requests = stack.enter_context(interruptible())
         if run:
             stack.callback(run.close)
             run.begin(config)
-        requests = stack.enter_context(interruptible())
         rollbacks, seconds = 0, 0.0
         while True:
             record = stack.enter_context(Record(run, console, best, log_every, first, seconds))

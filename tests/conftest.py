@@ -1,6 +1,7 @@
 """Fixtures for all tests; the settings (strict promotion, devices …) are in ../conftest.py."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,30 @@ import pytest
 
 def _eager(fn: Callable[..., Any], **_: Any) -> Callable[..., Any]:
     return fn
+
+
+def _signals() -> tuple[Any, ...]:
+    woken = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(woken)
+    return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), woken
+
+
+@pytest.fixture(autouse=True)
+def what_signals_do_stays_as_it_was() -> Iterator[None]:
+    """A handler that a test leaves behind ends the whole worker when a later test sends a signal.
+
+    Where the tests were started in the background, SIGINT is ignored; here it means what it means
+    to a user.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = _signals()
+    yield
+    after = _signals()
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert after == before
 
 
 @pytest.fixture(params=[_eager, jax.jit], ids=["eager", "jitted"])

@@ -1,5 +1,6 @@
 """Scripts as a user starts them, and the same in this process where only the answer matters."""
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -65,6 +66,8 @@ def here(
 
     modules = set(sys.modules)
     monkeypatch.syspath_prepend(EXPERIMENTS)
+    # Before runpy calls this process a script, whose signals the frame would see to.
+    importlib.import_module("frame")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.chdir(tmp_path)
 
