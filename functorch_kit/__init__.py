@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         train,
         types,
     )
-    from functorch_kit.loop import FitResult, Progress, fit
+    from functorch_kit.lane import Progress
+    from functorch_kit.loop import FitResult, fit
     from functorch_kit.modes import compare_steps
     from functorch_kit.program import compare, summary
 
@@ -35,7 +36,7 @@ __version__ = "0.1.0"
 _FUNCTIONS = {
     "fit": "loop",
     "FitResult": "loop",
-    "Progress": "loop",
+    "Progress": "lane",
     "compare": "program",
     "compare_steps": "modes",
     "summary": "program",
@@ -55,6 +56,7 @@ _NAMESPACES = (
     "report",
     "run",
     "supervise",
+    "sweep",
     "train",
     "types",
 )
@@ -81,6 +83,7 @@ __all__ = [
     "run",
     "summary",
     "supervise",
+    "sweep",
     "train",
     "types",
 ]

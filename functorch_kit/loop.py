@@ -16,12 +16,11 @@ import optax
 from functorch_kit import checkpoint, program, report, train
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
+from functorch_kit.lane import Hook, Lane, Plan, plan_of
 from functorch_kit.programs import Programs, compile_programs
 from functorch_kit.record import Record, Row
 from functorch_kit.run import Interrupted, RunFolder, interruptible
-from functorch_kit.types import HParams, Model, ModelState, Params
-
-Hook = Callable[["Progress"], None]
+from functorch_kit.types import HParams, Key, Model, ModelState, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,37 +46,6 @@ class FitResult:
     test: dict[str, Any]
     programs: dict[str, Any]
     run_dir: Path | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a run stands when its hooks are called: after an evaluation or a checkpoint.
-
-    Attributes:
-        step: steps taken.
-        state: the TrainState; its buffers are gone after the next step, so copy what you keep.
-        history: the rows so far.
-        run_dir: the run's folder, if it has one.
-    """
-
-    step: int
-    state: train.TrainState
-    history: Sequence[Row]
-    run_dir: Path | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What `fit` was asked for, without the functions that are compiled."""
-
-    steps: int
-    eval_every: int
-    checkpoint_every: int
-    log_every: int
-    best: tuple[str, str]
-    stop: Callable[[list[Row]], bool] | None
-    hooks: tuple[Hook, ...]
-    max_seconds: float | None
 
 
 def fit(
@@ -106,6 +74,7 @@ def fit(
     quiet: bool = False,
     config: Mapping[str, Any] | None = None,
     page: Callable[[FitResult], Mapping[str, Any]] | None = None,
+    programs: Programs | None = None,
 ) -> FitResult:
     """Train a model, evaluate it on the way, keep the best parameters, leave a report.
 
@@ -139,6 +108,8 @@ def fit(
         quiet: print nothing.
         config: plain settings to keep beside the results.
         page: a function of the result that returns further material for ``report.write_page``.
+        programs: compiled before, for this data and for hyperparameters of these names; see
+            ``compile_programs`` and ``Programs.on``. Compiled now if None.
 
     Returns:
         A FitResult.
@@ -162,19 +133,17 @@ def fit(
     """
     _check_kinds(model, objective, optimizer, data)
     options = options or train.Options()
-    epoch: int = data.train.steps_per_epoch
-    eval_every = epoch if eval_every is None else eval_every
-    plan = _Plan(
+    plan = plan_of(
+        data,
         steps=steps,
         eval_every=eval_every,
-        checkpoint_every=eval_every if checkpoint_every is None else checkpoint_every,
+        checkpoint_every=checkpoint_every,
         log_every=log_every,
         best=best,
         stop=stop,
         hooks=tuple(hooks),
         max_seconds=max_seconds,
     )
-    _check(plan)
     for needed, wanted in {"resume": resume, "rollback": options.nonfinite == "rollback"}.items():
         if wanted and run_dir is None:
             raise UserError(f"{needed} needs a run_dir: there is no folder to go on from")
@@ -188,11 +157,12 @@ def fit(
         console = stack.enter_context(report.RunConsole(data.name, steps, quiet, first_step=first))
         values, key = train.as_hparams(hparams, options.policy.params), jax.random.key(seed)
         settings: dict[str, Any] = {"options": options, "form": form, "best": best[0]}
-        programs = compile_programs(
-            model, objective, optimizer, data, values, key, console=console, **settings
-        )
+        if programs is None:
+            programs = compile_programs(
+                model, objective, optimizer, data, values, key, console=console, **settings
+            )
         # First, to be left last: a signal does not end the process while the run is being closed.
-        requests = stack.enter_context(interruptible())
+        signals = stack.enter_context(interruptible())
         if run:
             stack.callback(run.close)
             run.begin(config)
@@ -200,116 +170,140 @@ def fit(
         while True:
             record = stack.enter_context(Record(run, console, best, log_every, first, seconds))
             try:
-                state, step, status = _train(plan, programs, record, data, values, requests)
+                lane, state = _train(plan, programs, record, data, values, key, signals)
                 break
             except train.NonFinite as failure:
                 record.close()
                 if options.nonfinite != "rollback" or rollbacks >= max_rollbacks:
-                    raise _failed(failure, run, record, programs, data, values) from None
+                    raise _failed(failure, record, programs, data, values) from None
                 assert run is not None
                 first = run.store.newest() or 0
                 # Row first + offset is the next to be read: that after the batch that failed.
                 programs.stepper.offset += failure.step - first
                 rollbacks, seconds = rollbacks + 1, record.seconds
-                requests[:] = [each for each in requests if each is not failure]
                 console.line(f"{failure}: back to step {first}, without the data up to there")
 
         params, model_state = record.best_of(programs.evaluation_params(state), state.model_state)
         test = {}
-        if programs.evaluator and data.test and status != "interrupted":
+        if programs.evaluator and data.test and lane.status != "interrupted":
             test = programs.evaluator(data.test, values, params, model_state)
-        summary = record.summary(status, step, test) | _facts(programs, state, rollbacks)
-        rows, path = record.rows, run.path if run else None
-        result = FitResult(
-            state, params, model_state, rows, summary, test, programs.to_dict(), path
-        )
+        facts = _facts(programs, state, rollbacks)
+        result = conclude(lane, state, params, model_state, test, programs.to_dict(), facts)
         if run:
             record.close()
-            _write(run, result, data.class_names, page)
+            write(run, result, data.class_names, page)
         # Also one that came while the last files were written: the caller must hear of it.
-        if signals := [each for each in requests if isinstance(each, int)]:
-            raise Interrupted(signals[0], step)
+        if signals:
+            raise Interrupted(signals[0], lane.step)
         return result
 
 
 def _train(
-    plan: _Plan,
+    plan: Plan,
     programs: Programs,
     record: Record,
     data: Data,
     values: HParams,
-    requests: list[Any],
-) -> tuple[train.TrainState, int, str]:
-    """Steps, pauses and what is done in them; the state, its step and how it came to an end."""
-    stepper, evaluate, step = programs.stepper, programs.evaluator, record.first
-    if step:
+    key: Key,
+    signals: list[Any],
+) -> tuple[Lane, train.TrainState]:
+    """Steps, pauses and what is done in them; the run at its end, and its state."""
+    stepper, evaluate = programs.stepper, programs.evaluator
+    if record.first:
         state = record.restore(programs.like, programs.evaluation_params)
         # The larger one: rows are only ever skipped, by this process or by one before it.
         stepper.offset = max(stepper.offset, record.data_offset)
     else:
-        state = programs.first_state()
-    steps = plan.steps
-    if plan.stop and record.validations and plan.stop(record.validations):
-        return state, step, "stopped early"
-    if step >= steps:
-        record.console.line(f"the run is finished at step {step}: nothing is left to train")
-
-    def log(start: int, metrics: Mapping[str, np.ndarray]) -> None:
-        if any(isinstance(each, train.NonFinite) for each in requests):
-            return  # dispatched before it was known
-        rows = dict(metrics)
-        failed = rows.pop("failed", np.zeros(0)) > 0
-        if failed.any():
-            count = int(failed.argmax()) + 1
-            rows = {name: value[:count] for name, value in rows.items()}
-            requests.append(_failure(start + count, rows))
-        record.train(start, rows)
-        if plan.max_seconds is not None and record.seconds >= plan.max_seconds:
-            requests.append("out of time")
-
+        state = programs.first_state(values, key)
+    record.data_offset = stepper.offset
+    lane = Lane(plan, record, signals)
+    if lane.status:
+        return lane, state
     every = (plan.eval_every, plan.checkpoint_every)
     for step, state in train.advance(  # noqa: B020 (where the last step leaves them)
-        stepper, values, state, step, steps, every=every, log=log, requests=requests
+        stepper,
+        values,
+        state,
+        lane.step,
+        plan.steps,
+        every=every,
+        log=lane.log,
+        asked=lambda: lane.is_asked,
     ):
-        for each in requests:
-            if isinstance(each, train.NonFinite):
-                each.state = state
-                raise each
-        improved = stopped = False
-        if evaluate and data.validation and (step == steps or step % plan.eval_every == 0):
+        metrics, params = None, ()
+        if evaluate and data.validation and plan.evaluates_at(step):
             params = programs.evaluation_params(state)
             metrics = evaluate(data.validation, values, params, state.model_state)
-            improved = record.validation(step, metrics, params, state.model_state)
-            stopped = plan.stop is not None and plan.stop(record.validations)
-        saves = improved or stopped or requests or step == steps
-        if saves or step % plan.checkpoint_every == 0:
-            if not programs.is_sound(state):
-                failure = train.NonFinite(step, f"step {step}: a parameter is not finite")
-                failure.state = state
-                raise failure
-            record.data_offset = stepper.offset
-            record.save(step, state)
-        for hook in plan.hooks:
-            hook(Progress(step, state, tuple(record.rows), record.path))
-        if stopped:
-            return state, step, "stopped early"
-        if requests:
+        lane.pause(step, state, metrics, params, is_sound=programs.is_sound)
+        if lane.status:
             break
-    # Asked here and not in the loop, which a request before the first step never enters.
-    if not requests:
-        return state, step, "finished"
-    return state, step, "out of time" if requests[0] == "out of time" else "interrupted"
+    else:
+        lane.status = "interrupted"  # before the first step: there was no pause
+    return lane, state
 
 
-def _failure(step: int, metrics: Mapping[str, np.ndarray]) -> train.NonFinite:
-    loss = float(metrics["loss"][-1])
-    what = "an update is not finite" if np.isfinite(loss) else f"the loss is {loss:g}"
-    return train.NonFinite(step, f"step {step}: {what}")
+def conclude(
+    lane: Lane,
+    state: train.TrainState,
+    params: Params,
+    model_state: ModelState,
+    test: dict[str, Any],
+    programs: dict[str, Any],
+    facts: Mapping[str, Any],
+) -> FitResult:
+    """What a run has come to, as ``fit`` returns it and its folder keeps it.
+
+    Args:
+        lane: the run, ended.
+        state: its last state.
+        params: those of its best step.
+        model_state: likewise.
+        test: their metrics on the test part.
+        programs: what was compiled and how it ran.
+        facts: what else ``summary.json`` is to say.
+
+    Example:
+        >>> plan = Plan(steps=1, eval_every=1, checkpoint_every=1)
+        >>> console = report.RunConsole("example", 1, quiet=True)
+        >>> lane = Lane(plan, Record(None, console, plan.best, 1, first=1))
+        >>> state = train.TrainState(1, {}, (), (), None)
+        >>> conclude(lane, state, {}, (), {"loss": 0.5}, {}, {}).summary["test_loss"]
+        0.5
+    """
+    record = lane.record
+    summary = record.summary(lane.status or "interrupted", lane.step, test) | dict(facts)
+    return FitResult(state, params, model_state, record.rows, summary, test, programs, record.path)
+
+
+def write(
+    run: RunFolder,
+    result: FitResult,
+    class_names: Sequence[str],
+    page: Callable[[FitResult], Mapping[str, Any]] | None,
+) -> None:
+    """Write what a run has come to into its folder: the summary, the programs and the report.
+
+    Example:
+        >>> import tempfile
+        >>> run = RunFolder(tempfile.mkdtemp())
+        >>> state = train.TrainState(1, {}, (), (), None)
+        >>> write(run, FitResult(state, {}, (), [], {"steps": 1}, {}, {}, run.path), (), None)
+        >>> sorted(path.name for path in run.path.iterdir())
+        ['program.json', 'report.html', 'summary.json']
+    """
+    run.write("summary", result.summary)
+    run.passed(result.summary["steps"])
+    run.write("program", result.programs)
+    material: dict[str, Any] = {"class_names": class_names}
+    if np.ndim(result.test.get("confusion", 0)) == 2:
+        material["confusion"] = result.test["confusion"]
+    if page and result.test:
+        material |= page(result)
+    report.write_page(run.path, **material)
 
 
 def _failed(
     failure: train.NonFinite,
-    run: RunFolder | None,
     record: Record,
     programs: Programs,
     data: Data,
@@ -324,11 +318,32 @@ def _failed(
             programs.train_step, values, failure.state, batch, tested=True
         )
         where = f", from {str(found).splitlines()[0]}" if found else ""
+    told = describe_failure(failure, where, record, offset)
+    told.state = failure.state
+    return told
+
+
+def describe_failure(
+    failure: train.NonFinite, where: str, record: Record, offset: int = 0
+) -> train.NonFinite:
+    """A failure with its remedy, written into the run's folder if there is one.
+
+    Args:
+        failure: of the step that ended the run.
+        where: what is known of its place.
+        record: of the run.
+        offset: how many rows of data the run had skipped.
+
+    Example:
+        >>> record = Record(None, report.RunConsole("example", 9, quiet=True), ("loss", "min"), 1)
+        >>> print(describe_failure(train.NonFinite(7, "step 7: the loss is nan"), "", record))
+        step 7: the loss is nan: options nonfinite='skip' and 'rollback' go on without such a step
+    """
+    step, run = failure.step, record.run
     remedy = "options nonfinite='skip' and 'rollback' go on without such a step"
     if run:
         remedy = f"replay {str(run.path)!r} to see where; {remedy}"
     told = train.NonFinite(step, f"{failure}{where}: {remedy}")
-    told.state = failure.state
     if run:
         newest, error = run.store.newest(), str(told)
         facts = {"step": step, "checkpoint": newest, "data_offset": offset, "error": error}
@@ -355,32 +370,9 @@ def _check_kinds(model: Any, objective: Any, optimizer: Any, data: Any) -> None:
         raise UserError(f"optimizer is the function optax.{name}: give optax.{name}(1e-3), say")
 
 
-def _check(plan: _Plan) -> None:
-    for name in ("steps", "eval_every", "checkpoint_every", "log_every"):
-        count = getattr(plan, name)
-        if not isinstance(count, int | np.integer) or count < 1:
-            raise UserError(f"{name} is {count}: give a whole number from 1 up")
-    if plan.best[1] not in ("min", "max"):
-        raise UserError(f"best is {plan.best}: its second part must be 'min' or 'max'")
-    if plan.max_seconds is not None and plan.max_seconds <= 0:
-        raise UserError(f"max_seconds is {plan.max_seconds}: give a number above 0")
-
-
 def _facts(programs: Programs, state: train.TrainState, rollbacks: int) -> dict[str, Any]:
     sizes = [leaf.size for leaf in jax.tree.leaves(programs.like.params)]
     facts = {"parameters": sum(sizes), "form": programs.stepper.form.name}
     if state.guard != ():
         facts |= {"refused_steps": int(state.guard.skipped), "rollbacks": rollbacks}
     return facts
-
-
-def _write(run: RunFolder, result: FitResult, class_names, page) -> None:
-    run.write("summary", result.summary)
-    run.passed(result.summary["steps"])
-    run.write("program", result.programs)
-    material: dict[str, Any] = {"class_names": class_names}
-    if np.ndim(result.test.get("confusion", 0)) == 2:
-        material["confusion"] = result.test["confusion"]
-    if page and result.test:
-        material |= page(result)
-    report.write_page(run.path, **material)

@@ -35,13 +35,17 @@ class Programs:
     stepper: train.Stepper
     evaluator: train.Evaluator | None
     like: Spec
-    _init: Callable[[], train.TrainState]
+    _init: Callable[[HParams, Key], train.TrainState]
     _evaluation_params: program.Program | None
     _options: train.Options
 
-    def first_state(self) -> train.TrainState:
-        """The state before the first step; what makes it is compiled now."""
-        return self._init()
+    def on(self, data: Data) -> Programs:
+        """The same programs for data of the same shapes: another order, say, or other records."""
+        return dataclasses.replace(self, stepper=self.stepper.on(data.train))
+
+    def first_state(self, hparams: HParams, key: Key) -> train.TrainState:
+        """The state before the first step; what makes it is compiled at the first call."""
+        return self._init(hparams, key)
 
     def evaluation_params(self, state: train.TrainState) -> Params:
         """The parameters that are evaluated: those of the state, or an average of them."""
@@ -49,9 +53,7 @@ class Programs:
 
     def is_sound(self, state: train.TrainState) -> bool:
         """Whether a state may be saved: finite, where the options ask for that."""
-        if self._options.nonfinite == "off":
-            return True
-        return bool(_all_finite((state.params, state.model_state)))
+        return is_sound(state, self._options)
 
     def to_dict(self) -> dict[str, Any]:
         """What was compiled and how it ran, as in ``program.json``."""
@@ -104,9 +106,9 @@ def compile_programs(
         >>> console = report.RunConsole("example", 5, quiet=True)
         >>> programs = compile_programs(
         ...     nn.dense(2), train.classification(nn.dense(2)), optax.sgd(0.1), parts, {},
-        ...     jax.random.key(0), options=train.Options(), form="auto", best="loss",
+        ...     key := jax.random.key(0), options=train.Options(), form="auto", best="loss",
         ...     console=console)
-        >>> programs.stepper.form.name, int(programs.first_state().step)
+        >>> programs.stepper.form.name, int(programs.first_state({}, key).step)
         ('chunk', 0)
     """
     init = train.make_init(model, optimizer, data.train.spec["x"], options)
@@ -139,12 +141,28 @@ def compile_programs(
             names = " or ".join(evaluator.scalars)
             raise UserError(f"best: validation measures no {best!r}: give {names}")
 
-    def first_state() -> train.TrainState:
-        with console.compiling("init"):
-            compiled = train.compiled_init(init, hparams, key)
-        return compiled(hparams, key)
+    compiled_init: list[program.Program] = []
+
+    def first_state(hparams: HParams, key: Key) -> train.TrainState:
+        if not compiled_init:
+            with console.compiling("init"):
+                compiled_init.append(train.compiled_init(init, hparams, key))
+        return compiled_init[0](hparams, key)
 
     return Programs(train_step, stepper, evaluator, like, first_state, averaged, options)
+
+
+def is_sound(state: train.TrainState, options: train.Options) -> bool:
+    """Whether a state may be saved: finite, where the options ask for that.
+
+    Example:
+        >>> state = train.TrainState(1, {"w": jnp.array([jnp.nan])}, (), (), None)
+        >>> is_sound(state, train.Options()), is_sound(state, train.Options(nonfinite="raise"))
+        (True, False)
+    """
+    if options.nonfinite == "off":
+        return True
+    return bool(_all_finite((state.params, state.model_state)))
 
 
 @jax.jit

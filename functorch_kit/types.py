@@ -146,11 +146,17 @@ def wide_float(x: Array) -> Array:
 
 
 def spec_of(tree: PyTree) -> Spec:
-    """Shapes and dtypes of a pytree of arrays, as ``jax.ShapeDtypeStruct``s.
+    """Shapes and dtypes of a pytree of arrays, as ``jax.ShapeDtypeStruct``s; specs stay.
 
     Example:
         >>> import numpy as np
         >>> spec_of({"x": np.zeros((2, 3), np.float32)})["x"].shape
         (2, 3)
     """
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+    def spec(leaf: Any) -> jax.ShapeDtypeStruct:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+    return jax.tree.map(spec, tree)

@@ -94,7 +94,8 @@ def run(order: Mapping[str, Any]) -> None:
     """
     from functorch_kit.checkpoint import Store
     from functorch_kit.checkpoint import read as read_checkpoint
-    from functorch_kit.loop import Progress, fit
+    from functorch_kit.lane import Progress
+    from functorch_kit.loop import fit
 
     arguments = dict(imported(order["job"])(**order["arguments"]))
     if missing := {"model", "objective", "optimizer", "data"} - arguments.keys():

@@ -56,6 +56,10 @@ class Pipeline:
         row = self.order.rows(step, 1)
         return {name: leaf[0] for name, leaf in self._gather(row).items()}
 
+    def seeded(self, seed: int) -> Pipeline:
+        """The same records in the order of another seed."""
+        return dataclasses.replace(self, order=dataclasses.replace(self.order, seed=seed))
+
     @property
     def steps(self) -> int | None:
         """Number of batches in one pass; None for an endless stream."""

@@ -47,6 +47,10 @@ class Windows:
         """The batch of one step, on the host."""
         return {name: leaf[0] for name, leaf in self._gather(self._starts(step, 1)).items()}
 
+    def seeded(self, seed: int) -> Windows:
+        """The same records in the order of another seed."""
+        return dataclasses.replace(self, order=dataclasses.replace(self.order, seed=seed))
+
     @property
     def steps(self) -> int | None:
         """Number of batches in one pass; None for an endless stream."""

@@ -3,7 +3,7 @@
 from functorch_kit.train import schedules
 from functorch_kit.train.clipping import clip
 from functorch_kit.train.dispatch import advance
-from functorch_kit.train.evaluate import Evaluator, predict
+from functorch_kit.train.evaluate import Evaluator, LaneEvaluator, predict
 from functorch_kit.train.form import Form, choose_form, slow_in_a_loop
 from functorch_kit.train.guard import NonFinite
 from functorch_kit.train.objectives import (
@@ -49,6 +49,7 @@ __all__ = [
     "EvalStep",
     "Evaluator",
     "Form",
+    "LaneEvaluator",
     "NonFinite",
     "Options",
     "OptionsError",

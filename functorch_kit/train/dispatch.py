@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ def advance(
     *,
     every: Sequence[int],
     log: Callable[[int, Mapping[str, np.ndarray]], None],
-    requests: Sized = (),
+    asked: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[int, Any]]:
     """Take steps ``first`` to ``last``, pausing wherever someone must look at the state.
 
@@ -35,7 +35,7 @@ def advance(
         last: step to end at.
         every: the pauses: at every multiple of each of these numbers, and at ``last``.
         log: told the first step and the metrics, each (steps,), of every dispatch, in order.
-        requests: when it is no longer empty, there is a pause at once, the last one.
+        asked: whether there is to be a pause at once, the last one.
 
     Yields:
         The step reached and the state at it. All metrics up to it have been logged.
@@ -47,15 +47,15 @@ def advance(
         [(4, 4), (8, 8), (10, 10)]
     """
     pace, pending, step = _Pace(), deque(), first
-    asked = len(requests) > 0
-    while step < last and not asked:
+    ends = asked()
+    while step < last and not ends:
         to_pause = min(last - step, *(number - step % number for number in every))
         count = min(pace.steps, to_pause)
         state, fetch = stepper(hparams, state, step, count)
         pending.append((step, count, fetch))
         step += count
-        asked = len(requests) > 0
-        pauses = asked or count == to_pause
+        ends = asked()
+        pauses = ends or count == to_pause
         # While one dispatch runs, the one before it is fetched and logged.
         while len(pending) > (0 if pauses else 1):
             start, done, fetch = pending.popleft()

@@ -11,7 +11,7 @@ import numpy as np
 
 from functorch_kit import program
 from functorch_kit.train.options import Options
-from functorch_kit.train.step import make_eval_step
+from functorch_kit.train.step import EvalStep, make_eval_step
 from functorch_kit.types import HParams, Model, ModelState, Params, Spec, spec_of
 
 _KEPT_BYTES = 1 << 30
@@ -51,7 +51,7 @@ class Evaluator:
         options: Options | None = None,
     ):
         specs = [spec_of(hparams), spec_of(params), spec_of(model_state), pipeline.spec]
-        step = make_eval_step(objective, options)
+        step = self._over(make_eval_step(objective, options))
         self.program = program.compile(step, *specs, name="eval_step")
         self._batches: dict[int, tuple[Any, list[Any]]] = {}
 
@@ -59,14 +59,7 @@ class Evaluator:
         self, pipeline: Any, hparams: HParams, params: Params, model_state: ModelState
     ) -> dict[str, Any]:
         """Metrics over the whole pipeline: floats, and arrays for metrics that are not scalars."""
-        results = [
-            self.program(hparams, params, model_state, batch) for batch in self._on_device(pipeline)
-        ]
-        sums = jax.tree.map(
-            lambda *leaves: np.sum([np.asarray(leaf, np.float64) for leaf in leaves], axis=0),
-            *results,
-        )
-        return {name: _plain(metric.compute()) for name, metric in sums.items()}
+        return _computed(self._sums(pipeline, hparams, params, model_state))
 
     @property
     def scalars(self) -> list[str]:
@@ -74,6 +67,21 @@ class Evaluator:
         empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), self.program.out_spec)
         with np.errstate(all="ignore"):
             return [name for name, metric in empty.items() if np.ndim(metric.compute()) == 0]
+
+    def _over(self, step: EvalStep) -> EvalStep:
+        return step
+
+    def _sums(
+        self, pipeline: Any, hparams: HParams, params: Params, model_state: ModelState
+    ) -> dict[str, Any]:
+        """The metrics, not computed yet, with leaves that are sums over the pipeline."""
+        results = [
+            self.program(hparams, params, model_state, batch) for batch in self._on_device(pipeline)
+        ]
+        return jax.tree.map(
+            lambda *leaves: np.sum([np.asarray(leaf, np.float64) for leaf in leaves], axis=0),
+            *results,
+        )
 
     def _on_device(self, pipeline: Any) -> Iterable[Any]:
         # The pipeline is kept beside its batches, so that its id is not given to another.
@@ -85,6 +93,46 @@ class Evaluator:
             return batches
         self._batches[id(pipeline)] = (pipeline, list(batches))
         return self._batches[id(pipeline)][1]
+
+
+class LaneEvaluator(Evaluator):
+    """As an ``Evaluator``, for many parameters side by side.
+
+    Hyperparameters, parameters and model states have one more axis, the first: that of the lanes.
+    The batches are the same for all.
+
+    Example:
+        >>> import numpy as np
+        >>> from functorch_kit import data, nn, train
+        >>> x, y = np.array([[0.0], [1.0]], np.float32), np.array([[0.0], [2.0]], np.float32)
+        >>> two, slopes = data.evaluation({"x": x, "y": y}, 2), {"kernel": np.ones((3, 1, 1))}
+        >>> slopes["kernel"] *= np.array([0, 1, 2])[:, None, None]
+        >>> slopes = jax.tree.map(lambda leaf: leaf.astype(np.float32), slopes)
+        >>> line = train.regression(nn.dense(1, use_bias=False))
+        >>> [lane["loss"] for lane in LaneEvaluator(line, two, {}, slopes, ())(two, {}, slopes, ())]
+        [2.0, 0.5, 0.0]
+    """
+
+    def __call__(
+        self, pipeline: Any, hparams: HParams, params: Params, model_state: ModelState
+    ) -> list[dict[str, Any]]:
+        """The metrics of each lane."""
+        sums = self._sums(pipeline, hparams, params, model_state)
+        count = len(jax.tree.leaves(sums)[0])
+        return [
+            _computed(jax.tree.map(lambda leaf, lane=lane: leaf[lane], sums))
+            for lane in range(count)
+        ]
+
+    @property
+    def scalars(self) -> list[str]:
+        """Names of the metrics that are one number for each lane."""
+        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:]), self.program.out_spec)
+        with np.errstate(all="ignore"):
+            return [name for name, metric in empty.items() if np.ndim(metric.compute()) == 0]
+
+    def _over(self, step: EvalStep) -> EvalStep:
+        return jax.vmap(step, in_axes=(0, 0, 0, None))
 
 
 def predict(model: Model, params: Params, model_state: ModelState, pipeline: Any) -> np.ndarray:
@@ -108,6 +156,10 @@ def predict(model: Model, params: Params, model_state: ModelState, pipeline: Any
     compiled = program.compile(forward, *specs, name="predict")
     outputs = [compiled(params, model_state, pipeline(step)["x"]) for step in range(pipeline.steps)]
     return np.concatenate([np.asarray(jnp.asarray(y)) for y in outputs])[: pipeline.order.count]
+
+
+def _computed(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: _plain(metric.compute()) for name, metric in metrics.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -90,7 +90,7 @@ def init_state(
     return compiled_init(init, values, key)(values, key)
 
 
-def compiled_init(init: Callable[..., TrainState], hparams: HParams, key: Key) -> program.Program:
+def compiled_init(init: Callable[..., TrainState], hparams: HParams, key: Any) -> program.Program:
     """An init to be run once: compiled with little optimisation, which takes a third of the time.
 
     It may capture arrays of any size: foreign weights are a fine start.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -84,6 +85,23 @@ class Stepper:
         self._block: tuple[int, Any] = (-1, None)
         self._running: Any = None  # an output of the last dispatch
         self._done = 0.0
+
+    def on(self, pipeline: Any) -> Stepper:
+        """The same program, fed by another pipeline of the same shapes, from its first row on.
+
+        Raises:
+            ValueError: its rows have another shape or dtype.
+        """
+        if pipeline.row_spec != self._pipeline.row_spec:
+            raise ValueError(f"rows of {pipeline.row_spec} for a step of {self._pipeline.row_spec}")
+        other = copy.copy(self)
+        old, new = (jax.tree.leaves(each.constant()) for each in (self._pipeline, pipeline))
+        if any(one is not another for one, another in zip(old, new, strict=True)):
+            other._constant = jax.device_put(pipeline.constant())
+        other._pipeline, other._block, other._running = pipeline, (-1, None), None
+        other.offset, other.most_steps = 0, 0
+        other.input_wait_seconds = other.compute_seconds = other._done = 0.0
+        return other
 
     def __call__(
         self, hparams: HParams, state: TrainState, start: int, steps: int

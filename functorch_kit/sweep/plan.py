@@ -1,0 +1,269 @@
+"""Which jobs share a program: the ones that differ in numbers only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from functorch_kit import program, train
+from functorch_kit.config import Config, Experiment, build, traced
+from functorch_kit.config.runs import saved
+from functorch_kit.data import Data
+from functorch_kit.errors import UserError
+from functorch_kit.sweep.rows import SideBySide
+
+# Microseconds that a step takes, alone and as one of 8 lanes, on two cores (jax 0.10.2): an MLP of
+# 2 × 128 193 and 160, of 2 × 256 528 and 451, of 2 × 512 (0.12 GFLOP) 1865 and 1248; but the digits
+# CNN (0.5 GFLOP, most of it in products of 9 patches) 4550 and 5650. Over two devices, a core each,
+# the lanes take 75, 246, 1148 and 5250.
+_FILLS_A_CPU = 3e8
+
+LANES, ONE_BY_ONE = "side by side", "one by one"
+
+
+class Group(NamedTuple):
+    """Jobs that one compiled program serves.
+
+    Attributes:
+        experiment: of the first of them.
+        jobs: their numbers.
+        how: ``"side by side"``, as lanes of one program; or ``"one by one"`` through it.
+        why: why so.
+        lanes: how many of them run side by side.
+        lane_bytes: what a lane is expected to take of the device's memory.
+    """
+
+    experiment: Experiment
+    jobs: tuple[int, ...]
+    how: str
+    why: str
+    lanes: int
+    lane_bytes: int
+
+    @property
+    def chunks(self) -> int:
+        """How often the program is filled with lanes."""
+        return -(-len(self.jobs) // self.lanes)
+
+
+def signature(config: Config) -> str:
+    """What jobs must have in common to share a program: every setting that is not traced.
+
+    Example:
+        >>> from functorch_kit.config import SGD, Config
+        >>> slow, fast = Config(optimizer=SGD(0.1)), Config(optimizer=SGD(0.2), seed=1)
+        >>> signature(slow) == signature(fast), signature(slow) == signature(Config())
+        (True, False)
+    """
+    values, names = saved(config), traced(config)
+    values["seed"] = "traced"
+    for name in names:
+        group, _, key = name.partition("[")[0].partition(".")
+        values[group][key] = "traced"
+    return json.dumps([values, sorted(names)], sort_keys=True, default=str)
+
+
+def grouped(configs: Sequence[Config]) -> list[tuple[int, ...]]:
+    """The numbers of the jobs that share a program, in order.
+
+    Example:
+        >>> from functorch_kit.config import MLP, Config
+        >>> wide, narrow = Config(model=MLP(hidden=(64,))), Config(model=MLP(hidden=(8,)))
+        >>> grouped([wide, narrow, Config(model=MLP(hidden=(64,)), seed=1)])
+        [(0, 2), (1,)]
+    """
+    found: dict[str, list[int]] = {}
+    for number, config in enumerate(configs):
+        found.setdefault(signature(config), []).append(number)
+    return [tuple(numbers) for numbers in found.values()]
+
+
+def planned(
+    configs: Sequence[Config],
+    jobs: Sequence[tuple[int, ...]],
+    *,
+    mode: str = "auto",
+    memory: int | None = None,
+    devices: int = 1,
+) -> list[Group]:
+    """How each group of jobs is going to run.
+
+    Args:
+        configs: all jobs.
+        jobs: the groups' numbers, see ``grouped``.
+        mode: ``"lanes"``, ``"one_by_one"``, or ``"auto"``.
+        memory: bytes that a program may take on a device; see ``free_memory``.
+        devices: that the lanes are split over.
+
+    Raises:
+        UserError: a configuration that cannot be built, or an unknown mode.
+
+    Example:
+        >>> from functorch_kit.config import MLP, Config
+        >>> configs = [Config(model=MLP(hidden=(8,)), seed=seed) for seed in range(3)]
+        >>> [(group.how, group.lanes) for group in planned(configs, grouped(configs))]
+        [('side by side', 3)]
+    """
+    if mode not in ("auto", "lanes", "one_by_one"):
+        raise UserError(f"mode {mode!r} is not one of auto, lanes, one_by_one")
+    memory = free_memory() if memory is None else memory
+    return [_group(configs, numbers, mode, memory, devices) for numbers in jobs]
+
+
+def without(
+    groups: Sequence[Group], done: Collection[int], memory: int, devices: int
+) -> list[Group]:
+    """The groups without the jobs that are done, and without those that have none left.
+
+    Example:
+        >>> from functorch_kit.config import MLP, Config
+        >>> configs = [Config(model=MLP(hidden=(8,)), seed=seed) for seed in range(3)]
+        >>> groups = planned(configs, grouped(configs))
+        >>> [(group.jobs, group.lanes) for group in without(groups, {0}, 1 << 30, 1)]
+        [((1, 2), 2)]
+    """
+    found = []
+    for group in groups:
+        left = tuple(job for job in group.jobs if job not in done)
+        if left:
+            lanes = 1
+            if group.how == LANES:
+                lanes = fitting(len(left), max(1, memory // group.lane_bytes), devices)
+            found.append(group._replace(jobs=left, lanes=lanes))
+    return found
+
+
+def free_memory() -> int:
+    """Bytes that a sweep may take: half of what the machine has to give, or most of the device's.
+
+    Example:
+        >>> free_memory() > 1 << 20
+        True
+    """
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(0.8 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        known = dict(line.split(":") for line in lines)
+        return int(known["MemAvailable"].split()[0]) * 1024 // 2
+    except (OSError, KeyError, ValueError):
+        return 4 << 30
+
+
+def experiments(group: Group, configs: Sequence[Config]) -> list[Experiment]:
+    """What the configurations of a group's jobs stand for, with one set of data and functions.
+
+    Jobs of a seed read the same batches; those of another seed the same records in another order.
+
+    Example:
+        >>> from functorch_kit.config import MLP, Config
+        >>> configs = [Config(model=MLP(hidden=(8,)), seed=seed) for seed in (0, 1, 0)]
+        >>> [group] = planned(configs, grouped(configs))
+        >>> one, other, again = experiments(group, configs)
+        >>> one.data is again.data, one.data.validation is other.data.validation
+        (True, True)
+    """
+    first = group.experiment
+    data: dict[int, Data] = {first.config.seed: first.data}
+    found = []
+    for config in configs:
+        if config.seed not in data:
+            train = first.data.train.seeded(config.seed)
+            data[config.seed] = first.data._replace(train=train)
+        found.append(
+            dataclasses.replace(
+                first, config=config, data=data[config.seed], hparams=traced(config)
+            )
+        )
+    return found
+
+
+def _group(
+    configs: Sequence[Config], numbers: tuple[int, ...], mode: str, memory: int, devices: int
+) -> Group:
+    experiment = build(configs[numbers[0]])
+    how, why = _how(experiment, len(numbers), mode)
+    lane_bytes = _lane_bytes(experiment)
+    if how == ONE_BY_ONE:
+        return Group(experiment, numbers, how, why, 1, lane_bytes)
+    lanes = fitting(len(numbers), max(1, memory // lane_bytes), devices)
+    return Group(experiment, numbers, how, why, lanes, lane_bytes)
+
+
+def fitting(jobs: int, most: int, devices: int = 1) -> int:
+    """Lanes of a program: at most so many on each device, in chunks as equal as can be.
+
+    Example:
+        >>> fitting(100, 64), fitting(5, 64), fitting(5, 64, devices=2)
+        (50, 5, 6)
+    """
+    chunks = -(-jobs // (most * devices))
+    lanes = -(-jobs // chunks)
+    return -(-lanes // devices) * devices
+
+
+def _how(experiment: Experiment, jobs: int, mode: str) -> tuple[str, str]:
+    settings = experiment.config.train
+    for name, because in {
+        "max_seconds": "the time that a lane takes is not its own",
+        "rollbacks": "a lane cannot go back alone",
+    }.items():
+        asked = {"max_seconds": settings.max_seconds, "rollbacks": settings.nonfinite == "rollback"}
+        if asked[name]:
+            return ONE_BY_ONE, f"{name}: {because}"
+    if mode != "auto":
+        return (LANES if mode == "lanes" else ONE_BY_ONE), "asked for"
+    if jobs == 1:
+        return ONE_BY_ONE, "there is one"
+    if found := _slow_as_lanes(experiment):
+        return ONE_BY_ONE, found
+    return LANES, "the same operations, one axis more"
+
+
+def _slow_as_lanes(experiment: Experiment) -> str:
+    """Why lanes of an experiment would lose on this backend; empty if they would not."""
+    values, key = _specs(experiment)
+    options, spec = experiment.options, experiment.data.train.spec
+    init = train.make_init(experiment.model, experiment.optimizer, spec["x"], options)
+    state = jax.eval_shape(init, values, key)
+    step = train.make_train_step(experiment.objective, experiment.optimizer, options)
+    if train.slow_in_a_loop(step, values, state, spec):
+        return "a CPU runs a convolution with a kernel for each lane many times slower"
+    operations = program.flops(step, values, state, spec)
+    if jax.default_backend() == "cpu" and operations > _FILLS_A_CPU:
+        return f"a step of {operations / 1e9:.2g} GFLOP fills a CPU by itself"
+    return ""
+
+
+def _specs(experiment: Experiment) -> tuple[Any, Any]:
+    values = train.as_hparams(experiment.hparams, experiment.options.policy.params)
+    return values, jax.random.key(0)
+
+
+def _lane_bytes(experiment: Experiment) -> int:
+    """State, gradients and what is in between, before anything is compiled: a rough figure."""
+    values, key = _specs(experiment)
+    spec = experiment.data.train.spec
+    init = train.make_init(experiment.model, experiment.optimizer, spec["x"], experiment.options)
+    with program.tracing("init", ("hparams", "key"), (values, key)):
+        state = jax.eval_shape(init, values, key)
+    leaves = [*jax.tree.leaves(state), *jax.tree.leaves(spec)]
+    return 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def rows_of(pipelines: Sequence[Any], lanes: int) -> SideBySide:
+    """The pipelines of a chunk's lanes; where there are fewer, the first one's fills the rest.
+
+    Example:
+        >>> from functorch_kit import data
+        >>> digits = data.digits(batch_size=4).train
+        >>> len(rows_of([digits, digits.seeded(1)], 3).pipelines)
+        3
+    """
+    return SideBySide([*pipelines, *[pipelines[0]] * (lanes - len(pipelines))])

@@ -1,0 +1,142 @@
+"""``sweep.run``: many jobs, as few programs as there can be."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+
+from functorch_kit import program
+from functorch_kit.config import Config
+from functorch_kit.errors import UserError
+from functorch_kit.run import Interrupted, interruptible
+from functorch_kit.sweep import plan, table
+from functorch_kit.sweep.halving import SuccessiveHalving
+from functorch_kit.sweep.identity import content_digest, identity, program_digest
+from functorch_kit.sweep.job import Job, placed
+from functorch_kit.sweep.one_by_one import run_one_by_one
+from functorch_kit.sweep.orders import Orders
+from functorch_kit.sweep.plan import Group
+from functorch_kit.sweep.side_by_side import run_side_by_side
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepResult:
+    """What ``run`` returns.
+
+    Attributes:
+        jobs: in the order of the configurations.
+        groups: how they were run; without those that had been done before.
+        compiles: train steps that were compiled.
+        seconds: wall-clock time.
+        folder: the sweep's folder, if it has one.
+    """
+
+    jobs: tuple[Job, ...]
+    groups: tuple[Group, ...]
+    compiles: int
+    seconds: float
+    folder: Path | None
+
+
+def run(
+    configs: Sequence[Config],
+    folder: str | Path | None = None,
+    *,
+    mode: str = "auto",
+    memory: int | None = None,
+    devices: int | None = None,
+    halving: SuccessiveHalving | None = None,
+    compact: bool = False,
+    say: Callable[[str], None] | None = print,
+) -> SweepResult:
+    """Train every configuration; those that differ in numbers only share a compiled program.
+
+    Where it pays they run side by side, as lanes of one program: on a CPU, not where there are
+    convolutions. Each job is an ordinary run, in a folder of its own that can be resumed, evaluated
+    and exported alone. A job that the folder holds already, known by its settings, its program and
+    its data, is not run again; one that was interrupted goes on.
+
+    Args:
+        configs: the jobs.
+        folder: where their run folders go, named by number, and the sweep's own table and page.
+            Nothing is written if None.
+        mode: ``"lanes"``, ``"one_by_one"``, or ``"auto"``.
+        memory: bytes that a program may take on a device; by default what is free.
+        devices: to split the lanes over; by default all there are.
+        halving: ends most jobs early, see ``SuccessiveHalving``.
+        compact: compile again for fewer lanes when half of them have ended.
+        say: is told the plan, before anything runs, and how far it is; silent if None.
+
+    Returns:
+        A SweepResult. A job that diverged is one of its jobs, and no error.
+
+    Raises:
+        UserError: jobs or folders that cannot be used.
+        Interrupted: SIGINT or SIGTERM came; what was under way is saved.
+
+    Example:
+        >>> from functorch_kit import config, sweep
+        >>> small = config.MLP(hidden=(8,))
+        >>> jobs = [config.Config(model=small, optimizer=config.SGD(rate)) for rate in (0.1, 0.5)]
+        >>> for job in jobs:
+        ...     job.train.steps = 20
+        >>> result = sweep.run(jobs, say=None)
+        >>> [job.status for job in result.jobs], result.compiles
+        (['finished', 'finished'], 1)
+    """
+    began = time.perf_counter()
+    if not configs:
+        raise UserError("a sweep of no jobs: give one configuration or more")
+    say = say or (lambda line: None)
+    program.use_cache()
+    where = None if folder is None else Path(folder)
+    used = _devices(devices)
+    memory = plan.free_memory() if memory is None else memory
+    whole = plan.planned(configs, plan.grouped(configs), mode=mode, memory=memory, devices=used)
+    jobs = placed(configs, _identities(configs, whole) if where else [], where)
+    # Planned again without the jobs that are done, which may leave fewer lanes.
+    groups = plan.without(whole, {job.number for job in jobs if job.is_done}, memory, used)
+    lines = table.plan_lines(jobs, groups)
+    for line in lines:
+        say(line)
+    for job in jobs if halving else ():
+        halving.tell(job.number, [row for row in job.rows() if row["split"] == "validation"])
+    compiles = 0
+    try:
+        with interruptible() as signals:
+            local = jax.local_devices()[:used] if used > 1 else ()
+            orders = Orders(memory, local, halving, compact, say, signals)
+            for group in groups:
+                execute = run_side_by_side if group.how == plan.LANES else run_one_by_one
+                compiles += execute(group, [jobs[number] for number in group.jobs], orders)
+                if signals:
+                    raise Interrupted(signals[0])
+    finally:
+        seconds = time.perf_counter() - began
+        if where is not None:
+            table.write(where, jobs, whole[0].experiment, lines, compiles, seconds)
+    return SweepResult(tuple(jobs), tuple(groups), compiles, seconds, where)
+
+
+def _identities(configs: Sequence[Config], groups: Sequence[Group]) -> list[str]:
+    found = [""] * len(configs)
+    for group in groups:
+        data = group.experiment.data
+        of_program = program_digest(group.experiment)
+        # In the order of seed 0, whichever job stands for the group: seeds are settings.
+        parts = [data.train.seeded(0), data.validation, data.test, data.class_names]
+        of_data = content_digest(parts)
+        for number in group.jobs:
+            found[number] = identity(configs[number], of_program, of_data)
+    return found
+
+
+def _devices(wanted: int | None) -> int:
+    there = jax.local_device_count()
+    if wanted is not None and not 1 <= wanted <= there:
+        raise UserError(f"devices is {wanted}: give a number from 1 to {there}")
+    return there if wanted is None else wanted
