@@ -100,9 +100,9 @@ def plan_of(
         >>> plan_of(digits, steps=100, eval_every=None, checkpoint_every=None).checkpoint_every
         20
     """
-    eval_every = data.train.steps_per_epoch if eval_every is None else eval_every
-    checkpoint_every = eval_every if checkpoint_every is None else checkpoint_every
-    return Plan(steps=steps, eval_every=eval_every, checkpoint_every=checkpoint_every, **others)
+    evals: int = data.train.steps_per_epoch if eval_every is None else eval_every
+    saves: int = evals if checkpoint_every is None else checkpoint_every
+    return Plan(steps=steps, eval_every=evals, checkpoint_every=saves, **others)
 
 
 class Lane:

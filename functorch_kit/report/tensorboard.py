@@ -42,10 +42,10 @@ class TensorBoardLog:
                 file=sys.stderr,
             )
             return
-        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.proto import summary_pb2
 
         self._writer = SummaryWriter(os.fspath(folder), purge_step=purge_step)
-        self._summary = Summary
+        self._messages: Any = summary_pb2  # protobuf makes its classes when it is imported
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Record one row.
@@ -57,14 +57,14 @@ class TensorBoardLog:
         if self._writer is None:
             return
         step, split = row.get("step"), str(row.get("split", "train"))
-        values = []
+        one, values = self._messages.Summary.Value, []
         for name, value in row.items():
             number = None if name in ("step", "split") else as_number(value)
             if number is not None and math.isfinite(number):
-                values.append(self._summary.Value(tag=f"{name}/{split}", simple_value=number))
+                values.append(one(tag=f"{name}/{split}", simple_value=number))
         # One event for a row: an event for each value, as `add_scalar` has it, takes twice as long.
         if values:
-            self._writer.file_writer.add_summary(self._summary(value=values), step)
+            self._writer.file_writer.add_summary(self._messages.Summary(value=values), step)
 
     def flush(self) -> None:
         """Hand what was written to the operating system."""

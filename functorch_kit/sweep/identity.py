@@ -112,7 +112,7 @@ def _add(found: Any, value: Any) -> None:
     elif isinstance(value, np.ndarray | jax.Array):
         array = np.ascontiguousarray(value)
         found.update(f"{array.dtype}{array.shape}".encode())
-        found.update(memoryview(array.reshape(-1)).cast("B") if array.size else b"")
+        found.update(array.reshape(-1).view(np.uint8).data)
     elif isinstance(value, Mapping):
         for name in sorted(value, key=str):
             found.update(f"{name}:".encode())

@@ -47,7 +47,10 @@ def run_one_by_one(group: Group, jobs: Sequence[Job], orders: Orders) -> int:
         arguments = experiment.fit_arguments()
         if programs is None:
             programs = compile_programs(
-                *(arguments[name] for name in ("model", "objective", "optimizer", "data")),
+                experiment.model,
+                experiment.objective,
+                experiment.optimizer,
+                experiment.data,
                 train.as_hparams(experiment.hparams, experiment.options.policy.params),
                 jax.random.key(0),
                 options=experiment.options,

@@ -103,8 +103,9 @@ def run(
     lines = table.plan_lines(jobs, groups)
     for line in lines:
         say(line)
-    for job in jobs if halving else ():
-        halving.tell(job.number, [row for row in job.rows() if row["split"] == "validation"])
+    if halving:
+        for job in jobs:
+            halving.tell(job.number, [row for row in job.rows() if row["split"] == "validation"])
     compiles = 0
     try:
         with interruptible() as signals:

@@ -17,29 +17,8 @@ from functorch_kit.types import HParams, Model, ModelState, Params, Spec, spec_o
 _KEPT_BYTES = 1 << 30
 
 
-class Evaluator:
-    """Evaluates parameters on data sets of one batch shape, with one compiled program.
-
-    Batches of a data set of up to 1 GB cross to the device when it is first seen and stay there;
-    larger ones cross each time. Sums are added on the host in float64.
-
-    Args:
-        objective: see ``make_eval_step``.
-        pipeline: one of the finite pipelines that will be evaluated; gives the batch's shape.
-        hparams: hyperparameters, arrays or specs.
-        params: parameters, arrays or specs.
-        model_state: the model's state, arrays or specs.
-        options: of the train step; of these, the precision.
-
-    Example:
-        >>> import numpy as np
-        >>> from functorch_kit import data, nn, train
-        >>> x, y = np.array([[0, 1], [0, 1], [0, 1]]), np.array([1, 1, 0])
-        >>> three = data.evaluation({"x": x.astype(np.float32), "y": y.astype(np.int32)}, 2)
-        >>> evaluator = train.Evaluator(train.classification(nn.identity), three, {}, {}, ())
-        >>> round(evaluator(three, {}, {}, ())["accuracy"], 4)
-        0.6667
-    """
+class _Sums:
+    """Metrics of a data set, added up but not computed yet."""
 
     def __init__(
         self,
@@ -54,19 +33,6 @@ class Evaluator:
         step = self._over(make_eval_step(objective, options))
         self.program = program.compile(step, *specs, name="eval_step")
         self._batches: dict[int, tuple[Any, list[Any]]] = {}
-
-    def __call__(
-        self, pipeline: Any, hparams: HParams, params: Params, model_state: ModelState
-    ) -> dict[str, Any]:
-        """Metrics over the whole pipeline: floats, and arrays for metrics that are not scalars."""
-        return _computed(self._sums(pipeline, hparams, params, model_state))
-
-    @property
-    def scalars(self) -> list[str]:
-        """Names of the metrics that are one number each."""
-        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), self.program.out_spec)
-        with np.errstate(all="ignore"):
-            return [name for name, metric in empty.items() if np.ndim(metric.compute()) == 0]
 
     def _over(self, step: EvalStep) -> EvalStep:
         return step
@@ -95,7 +61,45 @@ class Evaluator:
         return self._batches[id(pipeline)][1]
 
 
-class LaneEvaluator(Evaluator):
+class Evaluator(_Sums):
+    """Evaluates parameters on data sets of one batch shape, with one compiled program.
+
+    Batches of a data set of up to 1 GB cross to the device when it is first seen and stay there;
+    larger ones cross each time. Sums are added on the host in float64.
+
+    Args:
+        objective: see ``make_eval_step``.
+        pipeline: one of the finite pipelines that will be evaluated; gives the batch's shape.
+        hparams: hyperparameters, arrays or specs.
+        params: parameters, arrays or specs.
+        model_state: the model's state, arrays or specs.
+        options: of the train step; of these, the precision.
+
+    Example:
+        >>> import numpy as np
+        >>> from functorch_kit import data, nn, train
+        >>> x, y = np.array([[0, 1], [0, 1], [0, 1]]), np.array([1, 1, 0])
+        >>> three = data.evaluation({"x": x.astype(np.float32), "y": y.astype(np.int32)}, 2)
+        >>> evaluator = train.Evaluator(train.classification(nn.identity), three, {}, {}, ())
+        >>> round(evaluator(three, {}, {}, ())["accuracy"], 4)
+        0.6667
+    """
+
+    def __call__(
+        self, pipeline: Any, hparams: HParams, params: Params, model_state: ModelState
+    ) -> dict[str, Any]:
+        """Metrics over the whole pipeline: floats, and arrays for metrics that are not scalars."""
+        return _computed(self._sums(pipeline, hparams, params, model_state))
+
+    @property
+    def scalars(self) -> list[str]:
+        """Names of the metrics that are one number each."""
+        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), self.program.out_spec)
+        with np.errstate(all="ignore"):
+            return [name for name, metric in empty.items() if np.ndim(metric.compute()) == 0]
+
+
+class LaneEvaluator(_Sums):
     """As an ``Evaluator``, for many parameters side by side.
 
     Hyperparameters, parameters and model states have one more axis, the first: that of the lanes.

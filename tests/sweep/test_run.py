@@ -51,17 +51,16 @@ def test_every_job_is_an_ordinary_run(job, tmp_path: Path):
         } < names
         assert config.load_run(folder).seed == number
         assert checkpoint.Store(folder / "checkpoints").newest() == 12
-    longer = config.build(config.load_run(tmp_path / "1")).fit_arguments()
-    from functorch_kit import fit
-
-    gone_on = fit(
-        **longer | {"run_dir": tmp_path / "1", "resume": True, "steps": 16, "quiet": True}
-    )
+    run = config.build(config.load_run(tmp_path / "1"))
+    gone_on = run.fit(resume=True, steps=16, quiet=True)
     assert gone_on.summary["steps"] == 16
 
 
-def test_what_is_done_is_not_done_again(job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    jobs = [job(seed=seed, steps=4) for seed in range(100)]
+@pytest.mark.parametrize("count", [8, pytest.param(100, marks=pytest.mark.soak)])
+def test_what_is_done_is_not_done_again(
+    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+):
+    jobs = [job(seed=seed, steps=4) for seed in range(count)]
     sweep.run(jobs, tmp_path, say=None)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")}
 
@@ -70,7 +69,7 @@ def test_what_is_done_is_not_done_again(job, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(program, "compile", refuse)
     again = sweep.run(jobs, tmp_path, say=None)
-    assert [each.status for each in again.jobs] == ["finished"] * 100
+    assert [each.status for each in again.jobs] == ["finished"] * count
     assert again.compiles == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")} == before
 
@@ -150,7 +149,6 @@ def test_a_program_that_does_not_fit_is_compiled_for_fewer_lanes(job, monkeypatc
     jobs = [job(seed=seed) for seed in range(6)]
     told: list[str] = []
     # The rough figure before compiling says that all of them fit.
-    [group] = sweep.run(jobs[:2], devices=1, say=None).groups
     monkeypatch.setattr("functorch_kit.sweep.plan._lane_bytes", lambda experiment: 1)
     result = sweep.run(jobs, memory=3000, devices=1, say=told.append)
     assert "6 lanes do not fit in memory: compiling for 3" in told
