@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -163,7 +165,10 @@ def build(config: Config) -> Experiment:
 
     def model(hparams: HParams) -> Model:
         settings = settings_of(config, "model", hparams)
-        return _MODELS[choice_of(config.model)](**sizes, **settings)
+        made = _MODELS[choice_of(config.model)](**sizes, **settings)
+        if config.train.init_scale == 1:
+            return made
+        return _scaled(made, settings_of(config, "train", hparams)["init_scale"])
 
     def objective(hparams: HParams) -> Objective:
         if task == "regression":
@@ -178,6 +183,18 @@ def build(config: Config) -> Experiment:
     hparams = traced(config)
     options = make_options(config)
     return Experiment(config, dataset, model, objective, optimizer, hparams, options, task)
+
+
+def _scaled(model: Model, scale: Any) -> Model:
+    """The model with its initial weights, which have two axes or more, times a factor."""
+
+    def init(key: Any, x_spec: Any) -> Any:
+        params, model_state = model.init(key, x_spec)
+        return jax.tree.map(
+            lambda leaf: leaf * jnp.asarray(scale, leaf.dtype) if leaf.ndim > 1 else leaf, params
+        ), model_state
+
+    return model._replace(init=init)
 
 
 def _task(dataset: Data) -> str:

@@ -42,6 +42,10 @@ class Train:
     label_smoothing: float = setting(
         0.0, "share of the target spread over all classes", **_SHARE, traced=True, off=0.0
     )
+    init_scale: float = setting(
+        1.0, "factor of the initial weights; biases and scales stay", above=0, most=1e6,
+        traced=True, off=1.0,
+    )  # fmt: skip
     schedule_steps: int | None = setting(
         None, "steps that the schedule is made for; null: train.steps", **_STEPS, traced=True
     )

@@ -90,6 +90,7 @@ def planned(
     mode: str = "auto",
     memory: int | None = None,
     devices: int = 1,
+    most: int | None = None,
 ) -> list[Group]:
     """How each group of jobs is going to run.
 
@@ -99,6 +100,7 @@ def planned(
         mode: ``"lanes"``, ``"one_by_one"``, or ``"auto"``.
         memory: bytes that a program may take on a device; see ``free_memory``.
         devices: that the lanes are split over.
+        most: lanes at a time, whatever the memory holds; see ``open_files``.
 
     Raises:
         UserError: a configuration that cannot be built, or an unknown mode.
@@ -112,11 +114,15 @@ def planned(
     if mode not in ("auto", "lanes", "one_by_one"):
         raise UserError(f"mode {mode!r} is not one of auto, lanes, one_by_one")
     memory = free_memory() if memory is None else memory
-    return [_group(configs, numbers, mode, memory, devices) for numbers in jobs]
+    return [_group(configs, numbers, mode, memory, devices, most) for numbers in jobs]
 
 
 def without(
-    groups: Sequence[Group], done: Collection[int], memory: int, devices: int
+    groups: Sequence[Group],
+    done: Collection[int],
+    memory: int,
+    devices: int,
+    most: int | None = None,
 ) -> list[Group]:
     """The groups without the jobs that are done, and without those that have none left.
 
@@ -133,7 +139,7 @@ def without(
         if left:
             lanes = 1
             if group.how == LANES:
-                lanes = fitting(len(left), max(1, memory // group.lane_bytes), devices)
+                lanes = _lanes(group, len(left), memory, devices, most)
             found.append(group._replace(jobs=left, lanes=lanes))
     return found
 
@@ -185,15 +191,25 @@ def experiments(group: Group, configs: Sequence[Config]) -> list[Experiment]:
 
 
 def _group(
-    configs: Sequence[Config], numbers: tuple[int, ...], mode: str, memory: int, devices: int
+    configs: Sequence[Config],
+    numbers: tuple[int, ...],
+    mode: str,
+    memory: int,
+    devices: int,
+    most: int | None,
 ) -> Group:
     experiment = build(configs[numbers[0]])
     how, why = _how(experiment, len(numbers), mode)
     lane_bytes = _lane_bytes(experiment)
     if how == ONE_BY_ONE:
         return Group(experiment, numbers, how, why, 1, lane_bytes)
-    lanes = fitting(len(numbers), max(1, memory // lane_bytes), devices)
-    return Group(experiment, numbers, how, why, lanes, lane_bytes)
+    group = Group(experiment, numbers, how, why, 1, lane_bytes)
+    return group._replace(lanes=_lanes(group, len(numbers), memory, devices, most))
+
+
+def _lanes(group: Group, jobs: int, memory: int, devices: int, most: int | None) -> int:
+    fit = max(1, memory // group.lane_bytes)
+    return fitting(jobs, fit if most is None else max(1, min(fit, most // devices)), devices)
 
 
 def fitting(jobs: int, most: int, devices: int = 1) -> int:
@@ -224,6 +240,29 @@ def _how(experiment: Experiment, jobs: int, mode: str) -> tuple[str, str]:
     if found := _slow_as_lanes(experiment):
         return ONE_BY_ONE, found
     return LANES, "the same operations, one axis more"
+
+
+def open_files() -> int | None:
+    """How many runs may have their files open at once; None where nobody counts.
+
+    The limit is raised as far as the system lets a process do so.
+
+    Example:
+        >>> files = open_files()
+        >>> files is None or files > 10
+        True
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 20 if hard == resource.RLIM_INFINITY else hard
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    # A log, an event file, a lock for the folder and for its checkpoints, and one being written.
+    return max(1, (soft - 200) // 6)
 
 
 def _slow_as_lanes(experiment: Experiment) -> str:

@@ -96,10 +96,11 @@ def run(
     where = None if folder is None else Path(folder)
     used = _devices(devices)
     memory = plan.free_memory() if memory is None else memory
-    whole = plan.planned(configs, plan.grouped(configs), mode=mode, memory=memory, devices=used)
+    limits = {"memory": memory, "devices": used, "most": plan.open_files() if where else None}
+    whole = plan.planned(configs, plan.grouped(configs), mode=mode, **limits)
     jobs = placed(configs, _identities(configs, whole) if where else [], where)
     # Planned again without the jobs that are done, which may leave fewer lanes.
-    groups = plan.without(whole, {job.number for job in jobs if job.is_done}, memory, used)
+    groups = plan.without(whole, {job.number for job in jobs if job.is_done}, **limits)
     lines = table.plan_lines(jobs, groups)
     for line in lines:
         say(line)

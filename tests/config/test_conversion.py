@@ -61,6 +61,7 @@ def test_the_default_configuration_is_the_main_job():
             "checkpoint_every": None, "log_every": 10,
             "keep_latest": 2, "keep_best": 1, "keep_every": None, "form": "auto",
             "label_smoothing": 0.0,
+            "init_scale": 1.0,
             "schedule_steps": None, "clip_norm": None, "clip_value": None, "clip_adaptive": None,
             "patience": None, "best": "loss", "best_mode": "auto", "max_seconds": None,
             "accumulate": 1, "precision": "float32", "precision_keep": [], "remat": [],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -301,3 +302,14 @@ def test_arrays_that_cannot_be_trained_on_are_refused(
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(DataError, match="batch_size is 2000, but there are 1258 training records"):
         build(Config(train=Train(batch_size=2000)))
+
+
+def test_a_factor_of_the_initial_weights_leaves_biases_alone_and_is_traced():
+    job = Config(model=MLP(hidden=(8,)), train=Train(init_scale=3.0))
+    plain, scaled = build(Config(model=MLP(hidden=(8,)))), build(job)
+    assert scaled.hparams["train.init_scale"] == 3.0
+    key, spec = jax.random.key(0), plain.data.train.spec["x"]
+    before, _ = plain.model({}).init(key, spec)
+    after, _ = scaled.model(train.as_hparams(scaled.hparams)).init(key, spec)
+    assert jnp.allclose(after["hidden_0"]["kernel"], 3 * before["hidden_0"]["kernel"], rtol=1e-6)
+    assert (after["hidden_0"]["bias"] == before["hidden_0"]["bias"]).all()

@@ -209,7 +209,7 @@ def test_a_metric_says_by_its_name_which_way_is_better(metric: str, way: str):
 # Every traced setting of the schema, with a configuration in which it is an argument.
 ON: dict[str, Any] = {
     "label_smoothing": 0.1, "clip_norm": 1e-3, "clip_value": 1e-3, "clip_adaptive": 1e-2,
-    "ema_decay": 0.9, "steps": 30, "batch_size": 8,
+    "init_scale": 0.5, "ema_decay": 0.9, "steps": 30, "batch_size": 8,
 }  # fmt: skip
 
 
@@ -273,14 +273,12 @@ def test_another_value_of_any_argument_counts_and_does_not_compile_again(schedul
     assert len(experiment.hparams) >= 14
     hparams = train.as_hparams(experiment.hparams)
     x_spec, options = experiment.data.train.spec["x"], experiment.options
-    state = train.init_state(
-        experiment.model, experiment.optimizer, x_spec, hparams=hparams, options=options
-    )
+    init: Any = jax.jit(train.make_init(experiment.model, experiment.optimizer, x_spec, options))
     step: Any = jax.jit(train.make_train_step(experiment.objective, experiment.optimizer, options))
     batch = experiment.data.train(0)
 
     def after_three_steps(hparams: Any) -> list[np.ndarray]:
-        reached = state
+        reached = init(hparams, jax.random.key(0))
         for _ in range(3):
             reached, _ = step(hparams, reached, batch)
         return [np.asarray(leaf) for leaf in jax.tree.leaves(reached.replace(key=()))]
@@ -290,7 +288,7 @@ def test_another_value_of_any_argument_counts_and_does_not_compile_again(schedul
         after = after_three_steps(hparams | train.as_hparams({name: value}))
         changes = any((x != y).any() for x, y in zip(before, after, strict=True))
         assert changes, name
-    assert step._cache_size() == 1
+    assert step._cache_size() == init._cache_size() == 1
 
 
 def test_one_cycle_begins_above_zero():

@@ -44,6 +44,7 @@ def every_field() -> list[config.Config]:
         )  # fmt: skip
         job.train.label_smoothing = 0.05 * (1 + lane)
         job.train.ema_decay = 0.9 + 0.02 * lane
+        job.train.init_scale = 0.7 + 0.1 * lane
         job.train.clip_norm = 1.0 + lane
         job.train.precision = "float64"
         job.train.batch_size, job.train.steps, job.train.eval_every = 16, 200, 100
