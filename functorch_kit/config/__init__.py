@@ -46,6 +46,7 @@ from functorch_kit.config.schema import (
     choice_of,
 )
 from functorch_kit.config.settings import Setting, setting
+from functorch_kit.config.together import better
 from functorch_kit.config.training import OF_WHOLE_RUNS
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ __all__ = [
     "Train",
     "Warmup",
     "WarmupStableDecay",
+    "better",
     "build",
     "check_choice",
     "check_name",
