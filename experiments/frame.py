@@ -130,6 +130,11 @@ class _Work:
         self._configs: dict[int, Any] = {}
         self._process = os.getpid()
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether it can do the jobs of a multirun all at once."""
+        return self._together is not None
+
     def __call__(self, composed: Any) -> float | None:
         from hydra.core.hydra_config import HydraConfig
 
@@ -192,6 +197,10 @@ def _run(work: _Work, config_name: str, unused: Sequence[str]) -> None:
     arguments = read_arguments(sys.argv[1:])
     if arguments.help:
         print(f"{sys.modules['__main__'].__doc__}\n{describe(work.schema)}", flush=True)
+        if work.takes_all:
+            from hydra_plugins.lanes import Lanes
+
+            print(f"\nhydra/launcher=lanes\n{describe(Lanes, 'hydra.launcher.')}", flush=True)
         return
     experiments = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
     checked = check_overrides(arguments, work.schema, experiments, unused)

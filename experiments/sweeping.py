@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,10 +72,16 @@ def _criterion(configs: Sequence[Config]) -> tuple[str, str]:
 
 
 def _make_devices(count: int | None) -> None:
-    """A CPU is as many devices as it is told to be, before anything has been computed."""
+    """A CPU is as many devices as it is told to be, before anything has been computed.
+
+    Here, and not in the plugin: this is the last place that comes before the first computation and
+    knows what was asked for. Other kinds of devices are what they are.
+    """
     import jax
 
-    if count is None or jax.config.jax_num_cpu_devices != -1:
+    flags = os.environ.get("XLA_FLAGS", "")
+    is_said = jax.config.jax_num_cpu_devices != -1 or "host_platform_device_count" in flags
+    if count is None or is_said:
         return  # as the user, or a batch before this one, had it
     try:
         jax.config.update("jax_num_cpu_devices", count)

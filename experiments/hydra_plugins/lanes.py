@@ -71,7 +71,7 @@ class LanesLauncher(Launcher):
         self._work: Any = task_function
         self._context, self._config = hydra_context, config
         try:
-            from_dict(self._options, Lanes)
+            self._options = dataclasses.asdict(from_dict(self._options, Lanes))
         except ConfigError as error:
             raise ConfigError(f"{NAME}.{error}") from error
         sweep = OmegaConf.to_container(config.hydra.sweep, resolve=False)
