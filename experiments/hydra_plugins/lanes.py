@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from composing import SweepLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
@@ -70,6 +71,9 @@ class LanesLauncher(Launcher):
         # The frame's: it knows how to read a configuration, and how to do many jobs at once.
         self._work: Any = task_function
         self._context, self._config = hydra_context, config
+        # The sweeper's as well: it composes every job once to see whether that can be done.
+        loader: Any = SweepLoader(hydra_context.config_loader)
+        hydra_context.config_loader = loader
         try:
             self._options = dataclasses.asdict(from_dict(self._options, Lanes))
         except ConfigError as error:
