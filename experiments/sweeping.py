@@ -79,8 +79,8 @@ def _make_devices(count: int | None) -> None:
     """
     import jax
 
-    flags = os.environ.get("XLA_FLAGS", "")
-    is_said = jax.config.jax_num_cpu_devices != -1 or "host_platform_device_count" in flags
+    is_said = getattr(jax.config, "jax_num_cpu_devices", -1) != -1
+    is_said |= "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if count is None or is_said:
         return  # as the user, or a batch before this one, had it
     try:
