@@ -82,16 +82,6 @@ def test_two_devices_of_a_cpu_are_made_and_share_the_lanes(script, tmp_path: Pat
             np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-5)
 
 
-def test_references_to_hydra_are_those_of_each_job(script, tmp_path: Path):
-    ended = script(
-        "train.py", "-m", "optimizer.learning_rate=0.1,0.2", "seed=${hydra:job.num}", *SPIRALS,
-        LANES, "run_dir=s", "quiet=true",
-    )  # fmt: skip
-    assert ended.code == 0, ended.err
-    seeds = [yaml.safe_load((tmp_path / f"s/{n}/config.yaml").read_text())["seed"] for n in "01"]
-    assert seeds == [0, 1]
-
-
 def test_halving_ends_most_jobs_at_its_step(script, tmp_path: Path):
     halving = ["hydra.launcher.halving_first=10", "hydra.launcher.halving_factor=2"]
     few = ["seed=range(4)", *SPIRALS, *HELD_OUT, LANES, "run_dir=s", "quiet=true"]
@@ -116,6 +106,8 @@ def test_halving_ends_most_jobs_at_its_step(script, tmp_path: Path):
         (["overwrite=true"], "overwrite=true is for one run: leave it out"),
         (["supervise=true"], "supervise=true is for one run: leave it out"),
         (["resume=a"], "resume is for one run: a sweep goes on when its folder is given again"),
+        # What refers to Hydra is each job's own.
+        (["train.label_smoothing=${hydra:job.num}"], "job 1: train.label_smoothing is 1: give a"),
         (["train.batch_size=64", "train.accumulate=1,3"], "job 1: train.accumulate is 3: it must"),
         (
             ["train.best=loss,accuracy", "hydra.launcher.halving_first=5"],

@@ -84,7 +84,9 @@ def test_a_finished_sweep_that_is_started_again_executes_nothing(script, undistu
     assert written() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)]
+)
 def test_a_sweep_that_is_told_to_stop_saves_and_goes_on_later(
     script, script_environment: dict[str, str], undisturbed: Path, tmp_path: Path, number: int
 ):
