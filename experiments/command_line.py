@@ -21,10 +21,11 @@ _WORDS_WITH_NUMBERS = re.compile(r"\[[\w+, ]*=[\w+,= ]*\]")
 
 
 class Checked(NamedTuple):
-    """Overrides as Hydra is to read them, and the names they set."""
+    """Overrides as Hydra is to read them, the names they set, and whether there are many runs."""
 
     overrides: tuple[str, ...]
     names: tuple[str, ...]
+    several: bool
 
 
 def read_arguments(words: Sequence[str]) -> Namespace:
@@ -60,11 +61,13 @@ def check_overrides(
         word = _as_text(typed, schema, several)
         read.append(word)
         if typed.lstrip("+~").startswith(("hydra.", "hydra/")):
+            if not several and typed.startswith(("hydra/launcher", "hydra.launcher")):
+                raise ConfigError(f"{shown(typed)} is for several runs: add -m")
             continue
         names.append(_check_override(typed, word, schema, choices, unused, several))
     if several and (folder := _only(read, "run_dir=")):
         read.append(f"hydra.sweep.dir={folder}")
-    return Checked(tuple(read), tuple(names))
+    return Checked(tuple(read), tuple(names), several)
 
 
 def _check_override(

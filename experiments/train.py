@@ -5,18 +5,20 @@ python experiments/train.py experiment=digits_mlp seed=1        another configur
 python experiments/train.py model=mlp optimizer.learning_rate=3e-4 train.steps=800
 python experiments/train.py resume=runs/<run> train.steps=800   go on with a run
 python experiments/train.py supervise=true run_dir=runs/a       start again after a crash
-python experiments/train.py -m seed=0,1,2                       several runs
+python experiments/train.py -m seed=0,1,2                       several runs, one after another
+python experiments/train.py -m seed=0,1,2 hydra/launcher=lanes  as lanes of one program
 python experiments/train.py --cfg job                           show the configuration
 """
 
 import dataclasses
 import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import frame
-from outcome import last_line, of_summary, worst_mistakes
+from outcome import judgement, last_line, of_summary, worst_mistakes
 
 from functorch_kit.config import (
     Config,
@@ -78,11 +80,16 @@ def supervised(config: Training, job: frame.Job) -> NoReturn:
     sys.exit(supervise(command, progress, max_restarts=restarts, backoff=backoff))
 
 
-def train(training: Training, job: frame.Job) -> None:
+def settled(training: Training) -> Config:
+    """The configuration of the run itself."""
+    values = to_dict(training)
+    return from_dict({name: values[name] for name in values if name not in OF_SUPERVISION})
+
+
+def train(training: Training, job: frame.Job) -> float | None:
     if training.supervise:
         supervised(training, job)
-    values = to_dict(training)
-    config = from_dict({name: values[name] for name in values if name not in OF_SUPERVISION})
+    config = settled(training)
     if config.resume is not None:
         config = resumed(config, [name for name in job.given if name not in OF_SUPERVISION])
     from functorch_kit.config import build
@@ -97,7 +104,19 @@ def train(training: Training, job: frame.Job) -> None:
     split, metrics = of_summary(result.summary, result.history)
     best, steps = result.summary["best_step"], result.summary["steps"]
     print(last_line(split, metrics, best, steps, result.run_dir, experiment.judged_by))
+    return judgement(result.summary, result.history, experiment.judged_by)
+
+
+def together(trainings: Sequence[Training], jobs: frame.Jobs) -> list[frame.Answer]:
+    for name, value in {"supervise": True, "overwrite": True}.items():
+        if any(getattr(training, name) == value for training in trainings):
+            raise ConfigError(f"{name}=true is for one run: leave it out")
+    if any(training.resume is not None for training in trainings):
+        raise ConfigError("resume is for one run: a sweep goes on when its folder is given again")
+    from sweeping import run_all
+
+    return run_all([settled(training) for training in trainings], jobs)
 
 
 if __name__ == "__main__":
-    frame.run(train, Training)
+    frame.run(train, Training, together=together)

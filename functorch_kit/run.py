@@ -110,11 +110,17 @@ class RunFolder:
                 "or choose another run_dir"
             )
 
-    def begin(self, config: Mapping[str, Any] | None = None) -> None:
+    def begin(
+        self,
+        config: Mapping[str, Any] | None = None,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
         """Make the folder, without the run that is to be overwritten, and say what runs in it.
 
         Args:
             config: plain settings, kept in ``config.yaml``.
+            environment: see ``report.environment``, which is asked if this is None; many runs of
+                one process need ask it but once.
 
         Raises:
             RunError: the folder cannot be made, cleared or written, or another process has written
@@ -137,7 +143,7 @@ class RunFolder:
             self._clear()
         try:
             # First: it marks the folder as a run's.
-            self.write("environment", report.environment())
+            self.write("environment", environment or report.environment())
             self.config = None if config is None else dict(config)
             if config is not None:
                 import yaml

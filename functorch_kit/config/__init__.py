@@ -39,12 +39,14 @@ from functorch_kit.config.schema import (
     GPTNano,
     Npz,
     ResNet18,
+    Spirals,
     SyntheticImages,
     Text,
     Train,
     choice_of,
 )
 from functorch_kit.config.settings import Setting, setting
+from functorch_kit.config.together import better
 from functorch_kit.config.training import OF_WHOLE_RUNS
 
 if TYPE_CHECKING:
@@ -74,11 +76,13 @@ __all__ = [
     "Piecewise",
     "ResNet18",
     "Setting",
+    "Spirals",
     "SyntheticImages",
     "Text",
     "Train",
     "Warmup",
     "WarmupStableDecay",
+    "better",
     "build",
     "check_choice",
     "check_name",

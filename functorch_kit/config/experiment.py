@@ -34,6 +34,7 @@ _DATA: dict[str, Callable[..., Data]] = {
     "synthetic_images": data.synthetic_images,
     "npz": data.npz,
     "gaussian": data.gaussian,
+    "spirals": data.spirals,
     "text": data.text,
 }
 

@@ -13,17 +13,21 @@ from functorch_kit.config.schema import GROUPS, Config
 from functorch_kit.config.settings import setting_of
 
 
-def describe(schema: type = Config) -> str:
+def describe(schema: type = Config, prefix: str = "") -> str:
     """Every setting with its default, what it is and what it takes, by group and choice.
+
+    Args:
+        schema: dataclass of a configuration, or of some settings of it.
+        prefix: what their names begin with, such as ``"train."``.
 
     Example:
         >>> print(describe().splitlines()[0])
         model=cnn   3×3 convolutions, one 2×2 max pool, a dense layer with dropout, a dense head.
     """
-    return "\n".join(_lines(schema))
+    return "\n".join(_lines(schema, prefix))
 
 
-def _lines(schema: type) -> Iterator[str]:
+def _lines(schema: type, prefix: str) -> Iterator[str]:
     fields = dataclasses.fields(schema)
     for group in (field.name for field in fields if field.name in GROUPS):
         shared = dict.fromkeys(base for option in GROUPS[group].values() for base in _bases(option))
@@ -35,7 +39,7 @@ def _lines(schema: type) -> Iterator[str]:
             yield f"{group}   {(inspect.getdoc(base) or '').splitlines()[0]}"
             yield from _settings(base, f"{group}.")
         yield ""
-    yield from _settings(schema, "", indent="")
+    yield from _settings(schema, prefix, indent="")
 
 
 def _bases(option: type) -> list[type]:

@@ -108,6 +108,17 @@ class Gaussian:
 
 
 @dataclasses.dataclass
+class Spirals:
+    """Points on two spiral arms; which arm, is the class."""
+
+    count: int = setting(100, "number of points", **_COUNT)
+    noise: float = setting(0.05, "standard deviation of the noise", least=0, most=1000)
+    rotations: float = setting(1.0, "turns of an arm", least=0, most=1000)
+    validation: float = setting(0.0, "share held out for validation", **_SHARE)
+    test: float = setting(0.0, "share held out for the test", **_SHARE)
+
+
+@dataclasses.dataclass
 class Text:
     """Text by character, each to be predicted from those before it."""
 
@@ -128,7 +139,7 @@ class Config:
     """
 
     model: CNN | MLP | ResNet18 | GPTNano = dataclasses.field(default_factory=CNN)
-    data: Digits | SyntheticImages | Npz | Gaussian | Text = dataclasses.field(
+    data: Digits | SyntheticImages | Npz | Gaussian | Spirals | Text = dataclasses.field(
         default_factory=Digits
     )
     optimizer: Any = dataclasses.field(default_factory=Adam)
@@ -148,6 +159,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "synthetic_images": SyntheticImages,
         "npz": Npz,
         "gaussian": Gaussian,
+        "spirals": Spirals,
         "text": Text,
     },
     "optimizer": OPTIMIZERS,

@@ -7,7 +7,7 @@ from typing import Any
 
 from functorch_kit.config.errors import ConfigError, shown, suggestion
 from functorch_kit.config.schedules import Constant, Piecewise, Warmup
-from functorch_kit.config.schema import Gaussian, GPTNano, Npz, SyntheticImages, choice_of
+from functorch_kit.config.schema import Gaussian, GPTNano, Npz, Spirals, SyntheticImages, choice_of
 
 _MOST_BYTES = 8 << 30
 # They find the size of a step themselves, or keep it for each parameter.
@@ -90,7 +90,9 @@ def _of_data(data: Any) -> None:
             _fits_in_memory(count * math.prod(shape), "data.count × data.shape")
         case Gaussian(count=count, inputs=inputs, outputs=outputs):
             _fits_in_memory(count * (inputs + outputs), "data.count × data.inputs")
-        case Npz(validation=validation, test=test) if validation + test >= 1:
+        case Npz(validation=validation, test=test) | Spirals(validation=validation, test=test) if (
+            validation + test >= 1
+        ):
             raise ConfigError(
                 f"data.validation {validation:g} and data.test {test:g} leave nothing to train on:"
                 " give shares whose sum is below 1"

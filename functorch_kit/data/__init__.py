@@ -5,6 +5,7 @@ from functorch_kit.data.digits import digits
 from functorch_kit.data.order import Order, Sequential, Shuffled, permuted
 from functorch_kit.data.packing import Packed, PackingIndex, documents, pack
 from functorch_kit.data.pipeline import Data, DataError, Pipeline, evaluation, training
+from functorch_kit.data.spirals import spirals
 from functorch_kit.data.split import stratified_split
 from functorch_kit.data.synthetic import gaussian, synthetic_images
 from functorch_kit.data.text import Characters, text
@@ -29,6 +30,7 @@ __all__ = [
     "npz",
     "pack",
     "permuted",
+    "spirals",
     "stratified_split",
     "synthetic_images",
     "text",

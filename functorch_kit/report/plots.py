@@ -274,10 +274,14 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
 
 def as_svg(figure: Figure, png: Path | None, face: str = "none") -> str:
     """A figure as SVG text, the same for the same data, and as a picture where ``png`` says."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     text = io.StringIO()
     # Dates and creators would make two equal runs differ.
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(text, format="svg", facecolor=face, metadata=nothing)
+    figure.set_facecolor(face)
+    # The same bytes as `savefig`, which draws everything once more to find what it needs not know.
+    FigureCanvasSVG(figure).print_svg(text, metadata=nothing)
     if png is not None:
         figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return text.getvalue()[text.getvalue().index("<svg") :]

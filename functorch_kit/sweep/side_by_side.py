@@ -79,7 +79,7 @@ class _Run:
         self.folder: RunFolder | None = None
         self.lane: Lane = None  # type: ignore[assignment]
 
-    def begin(self, orders: Orders, stack: ExitStack) -> None:
+    def begin(self, orders: Orders, stack: ExitStack, environment: dict[str, Any]) -> None:
         """Open the folder and the record."""
         job, arguments = self.job, self.experiment.fit_arguments()
         best, steps = arguments["best"], arguments["steps"]
@@ -87,7 +87,7 @@ class _Run:
             mark(job.folder, {"identity": job.identity})
             self.folder = RunFolder(job.folder, resume=True, keep=arguments["keep"])
             stack.callback(self.folder.close)
-            self.folder.begin(arguments["config"])
+            self.folder.begin(arguments["config"], environment)
         names = ("steps", "eval_every", "checkpoint_every", "log_every", "best")
         plan = plan_of(
             self.experiment.data,
@@ -130,8 +130,10 @@ def _run_chunk(runs: Sequence[_Run], programs: LanePrograms, orders: Orders) -> 
     """Bring some jobs to their ends; how often another program was compiled for fewer of them."""
     options, compiles = runs[0].experiment.options, 0
     with ExitStack() as stack:
+        # It asks git, among others: once is enough.
+        environment = report.environment() if any(run.job.folder for run in runs) else {}
         for run in runs:
-            run.begin(orders, stack)
+            run.begin(orders, stack, environment)
         values, keys = map(programs.placed, _arguments(runs, programs.count))
         states = programs.placed(programs.init(values, keys))
         like = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), states)

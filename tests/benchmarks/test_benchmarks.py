@@ -34,6 +34,13 @@ WORKS_AND_PEERS = {
     "checkpoints": {f"gpt_nano_every_{every}": ["not_saving"] for every in (10, 100)},
     "compare_truth": {"digits_mlp": ["bare_loop"], "digits_cnn": ["bare_loop"]},
     "program_overhead": {"program_call": ["jax_compiled_call"]},
+    "sweep": {
+        "spirals_64": ["hydra_basic_launcher", "process_per_job", "sequential_one_program"],
+        **{
+            f"digits_{name}": ["hydra_basic_launcher", "sequential_one_program"]
+            for name in ("mlp_1", "mlp_4", "mlp_16", "mlp_64", "cnn_1", "cnn_4")
+        },
+    },
 }
 
 

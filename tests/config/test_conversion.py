@@ -151,6 +151,9 @@ def test_lists_become_tuples_and_whole_numbers_become_floats():
         ({"data": {"name": "npz", "path": "a", "test": 0.5, "validation": 0.5}},
          "data.validation 0.5 and data.test 0.5 leave nothing to train on: give shares whose sum"
          " is below 1"),
+        ({"data": {"name": "spirals", "test": 0.5, "validation": 0.5}},
+         "data.validation 0.5 and data.test 0.5 leave nothing to train on: give shares whose sum"
+         " is below 1"),
         ({"data": {"name": "synthetic_images", "count": 4, "classes": 5}},
          "data.classes is 5: data.count, 4, must be as many"),
         ({"data": {"name": "synthetic_images", "count": 10**8}},

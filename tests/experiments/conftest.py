@@ -1,6 +1,7 @@
 """Scripts as a user starts them, and the same in this process where only the answer matters."""
 
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -39,11 +40,14 @@ Script = Callable[..., Ended]
 
 @pytest.fixture
 def script(script_environment: dict[str, str], tmp_path: Path) -> Script:
-    """``script("train.py", "train.steps=2", …)`` in a process and an empty folder of its own."""
+    """``script("train.py", "train.steps=2", …)`` in a process and an empty folder of its own.
 
-    def start(name: str, *arguments: str) -> Ended:
+    ``path`` is looked for modules as well, plugins of Hydra among them.
+    """
+
+    def start(name: str, *arguments: str, path: Path = ROOT) -> Ended:
         # The repository need not be installed for its tests.
-        environment = {**script_environment, "PYTHONPATH": str(ROOT)}
+        environment = {**script_environment, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}"}
         ended = subprocess.run(
             [sys.executable, str(EXPERIMENTS / name), *arguments],
             env=environment,
@@ -69,6 +73,7 @@ def here(
     # Before runpy calls this process a script, whose signals the frame would see to.
     importlib.import_module("frame")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     monkeypatch.chdir(tmp_path)
 
     def start(name: str, *arguments: str) -> Ended:
@@ -80,6 +85,6 @@ def here(
         return Ended(left.value.code, printed.out, printed.err)
 
     yield start
-    for name in ("frame", "command_line", "outcome", "stopping"):
+    for name in ("frame", "command_line", "outcome", "stopping", "sweeping"):
         if name not in modules:
             sys.modules.pop(name, None)
