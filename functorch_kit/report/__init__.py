@@ -14,6 +14,7 @@ from functorch_kit.report.plots import PlotsError, bars, curves
 from functorch_kit.report.profiles import show_profile, write_profile
 from functorch_kit.report.records import MetricsLog, RecordError, read_metrics
 from functorch_kit.report.rooflines import roofline_chart, show_roofline, write_roofline
+from functorch_kit.report.sweep_page import write_sweep
 from functorch_kit.report.tables import show_programs, show_summary
 from functorch_kit.report.tensorboard import TensorBoardLog
 from functorch_kit.report.views import write_views
@@ -39,5 +40,6 @@ __all__ = [
     "write_page",
     "write_profile",
     "write_roofline",
+    "write_sweep",
     "write_views",
 ]

@@ -14,13 +14,14 @@ from functorch_kit.report.theme import CSS
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def document(title: str, body: str, numbers: str) -> str:
+def document(title: str, body: str, numbers: str, css: str = "") -> str:
     """A whole page in the toolkit's style.
 
     Args:
         title: of the page, as plain text.
         body: HTML.
         numbers: where the numbers on the page are from, as plain text.
+        css: what this page adds to the style sheet.
 
     Returns:
         HTML that holds its style sheet and loads nothing.
@@ -33,7 +34,7 @@ def document(title: str, body: str, numbers: str) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)} · functorch_kit</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<title>{escape(title)} · functorch_kit</title>\n<style>{CSS}{css}</style>\n</head>\n"
         f"<body>\n<main>\n{body}<footer>Written by functorch_kit. The numbers behind this page: "
         f"{escape(numbers)}.</footer>\n</main>\n</body>\n</html>\n"
     )
