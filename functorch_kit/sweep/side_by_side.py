@@ -179,6 +179,7 @@ def _conclude(chunk: Chunk, runs: Sequence[_Run], ended: set[int], orders: Order
     """Write what those lanes have come to that have ended."""
     whole = [lane for lane in ended if runs[lane].lane.status not in (None, "diverged")]
     tests = chunk.test() if whole and not orders.signals else [{} for _ in runs]
+    programs = chunk.programs.to_dict()
     for lane in sorted(ended):
         run = runs[lane]
         job, record = run.job, run.lane.record
@@ -186,19 +187,21 @@ def _conclude(chunk: Chunk, runs: Sequence[_Run], ended: set[int], orders: Order
             record.close()
             describe_failure(failure, "", record)
             job.summary, job.status = record.summary("diverged", failure.step - 1, {}), "diverged"
-        else:
-            state, (params, model_state) = chunk.state(lane), chunk.best(lane)
-            facts = {
-                "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-                "form": chunk.programs.stepper.form.name,
-            }
-            if state.guard != ():
-                facts |= {"refused_steps": int(state.guard.skipped), "rollbacks": 0}
-            programs = chunk.programs.to_dict()
-            result = conclude(run.lane, state, params, model_state, tests[lane], programs, facts)
-            if run.folder:
-                record.close()
-                write(run.folder, result, run.experiment.data.class_names, None)
-            job.result, job.summary = result, result.summary
-            job.status = result.summary["status"]
-        orders.ended(job)
+            continue
+        state, (params, model_state) = chunk.state(lane), chunk.best(lane)
+        facts = {
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "form": chunk.programs.stepper.form.name,
+        }
+        if state.guard != ():
+            facts |= {"refused_steps": int(state.guard.skipped), "rollbacks": 0}
+        job.result = conclude(run.lane, state, params, model_state, tests[lane], programs, facts)
+        job.summary = job.result.summary
+        job.status = job.summary["status"]
+    # Pages last: they take longer than all the rest, and no part of any run's time.
+    for lane in sorted(ended):
+        run = runs[lane]
+        if run.folder and run.job.result:
+            run.lane.record.close()
+            write(run.folder, run.job.result, run.experiment.data.class_names, None)
+        orders.ended(run.job)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from functorch_kit import report
 from functorch_kit.config import Config, Experiment
 from functorch_kit.config.runs import saved
 from functorch_kit.report import quantities
@@ -105,6 +106,7 @@ def write(
     draft = folder / "sweep.json.part"
     draft.write_text(json.dumps(strict(found), indent=2) + "\n", encoding="utf-8")
     draft.replace(folder / "sweep.json")
+    report.write_sweep(folder, found, {job.number: job.rows() for job in jobs})
 
 
 def _flat(prefix: str, values: Mapping[str, Any]):
