@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -96,7 +97,11 @@ def run(
     where = None if folder is None else Path(folder)
     used = _devices(devices)
     memory = plan.free_memory() if memory is None else memory
-    limits = {"memory": memory, "devices": used, "most": plan.open_files() if where else None}
+    limits: dict[str, Any] = {
+        "memory": memory,
+        "devices": used,
+        "most": plan.open_files() if where else None,
+    }
     whole = plan.planned(configs, plan.grouped(configs), mode=mode, **limits)
     jobs = placed(configs, _identities(configs, whole) if where else [], where)
     # Planned again without the jobs that are done, which may leave fewer lanes.
