@@ -131,6 +131,28 @@ def permuted(position: np.ndarray, count: int, key: np.ndarray | np.uint64) -> n
     return image
 
 
+def keys_of(seed: int, step: np.ndarray, record: np.ndarray) -> np.ndarray:
+    """The data of a PRNG key for each record at each step.
+
+    Args:
+        seed: another seed is another set of keys.
+        step: steps, of a shape that broadcasts against the records'.
+        record: record numbers (...).
+
+    Returns:
+        Two words for each (..., 2), uint32.
+
+    Example:
+        >>> keys = keys_of(0, np.array([[3], [4]]), np.array([[7, 7], [7, 8]]))
+        >>> keys.shape, bool((keys[0, 0] == keys[0, 1]).all()), len(np.unique(keys))
+        ((2, 2, 2), True, 6)
+    """
+    step = np.asarray(step).astype(np.uint64)
+    word = _mix(_mix(_mix(np.uint64(seed % 2**64)) ^ step) ^ np.asarray(record).astype(np.uint64))
+    word = np.ascontiguousarray(np.broadcast_to(word, np.broadcast_shapes(step.shape, word.shape)))
+    return word[..., None].view(np.uint32)
+
+
 def _feistel(position: np.ndarray, rows: int, columns: int, key: np.ndarray) -> np.ndarray:
     high, low = np.divmod(position, np.uint64(columns))
     for salt in _SALTS:
