@@ -18,6 +18,7 @@ from functorch_kit.data.formulas import sinusoids, teacher_student
 from functorch_kit.data.idx import idx_folder, read_idx
 from functorch_kit.data.images import image_folder
 from functorch_kit.data.mapped import MappedSource, mapped
+from functorch_kit.data.mixing import Among, Curriculum, Joined, Mixture, Shard, shard
 from functorch_kit.data.order import Order, Sequential, Shuffled, permuted
 from functorch_kit.data.packing import Packed, PackingIndex, documents, pack
 from functorch_kit.data.parts import first_batch_fits, from_source
@@ -35,18 +36,23 @@ from functorch_kit.data.transformed import Transform, Transformed
 from functorch_kit.data.windows import Windows
 
 __all__ = [
+    "Among",
     "ArraySource",
     "Characters",
+    "Curriculum",
     "Data",
     "DataError",
     "DecodedSource",
+    "Joined",
     "MappedSource",
+    "Mixture",
     "Order",
     "Packed",
     "PackingIndex",
     "Pipeline",
     "RecordError",
     "Sequential",
+    "Shard",
     "Shuffled",
     "Source",
     "Streamed",
@@ -89,6 +95,7 @@ __all__ = [
     "read_idx",
     "read_table",
     "scaled",
+    "shard",
     "sinusoids",
     "stratified_split",
     "synthetic_images",

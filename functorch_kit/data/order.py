@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 _ROUNDS = 8  # six leave single permutations of 6 records 8 % off; eight are within chance
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SALTS = [np.uint64((2 * half + 1) * int(_GOLDEN) % 2**64) for half in range(_ROUNDS)]
+_SHIFTS = [np.uint64(30), np.uint64(27), np.uint64(31)]
+_FACTORS = [np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)]
 
 
 @runtime_checkable
@@ -50,6 +52,8 @@ class Shuffled:
         count: number of records.
         batch_size: records in a batch.
         seed: another seed is another stream.
+        drop_last: end each epoch with its last full batch, and leave out the few records after it:
+            others in each epoch.
 
     Example:
         >>> order = Shuffled(count=6, batch_size=3, seed=0)
@@ -63,14 +67,30 @@ class Shuffled:
     count: int
     batch_size: int
     seed: int = 0
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.drop_last and self.batch_size > self.count:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, and an epoch has {self.count} records:"
+                " drop_last would leave none of them"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch, rounded up, or down with ``drop_last``."""
+        whole, left = divmod(self.count, self.batch_size)
+        return whole if self.drop_last else whole + (left > 0)
 
     def rows(self, start: int, steps: int) -> dict[str, np.ndarray]:
         """Record numbers of ``steps`` batches from step ``start`` on."""
+        used = self.count
+        if self.drop_last:
+            used -= self.count % self.batch_size
         first = start * self.batch_size
         position = np.arange(first, first + steps * self.batch_size, dtype=np.uint64)
-        epoch, offset = np.divmod(position, np.uint64(self.count))
-        index = permuted(offset, self.count, _mix(epoch + _mix(np.uint64(self.seed % 2**64))))
-        return {"index": index.astype(np.int64).reshape(steps, self.batch_size)}
+        index = shuffled(position, used, self.count, self.seed)
+        return {"index": index.reshape(steps, self.batch_size)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +127,57 @@ class Sequential:
         }
 
 
+def shuffled(position: np.ndarray, used: int, count: int, seed: int) -> np.ndarray:
+    """The records at positions of an endless stream of shuffled epochs.
+
+    Args:
+        position: unsigned 64-bit integers (n,).
+        used: positions that an epoch takes: all records, or fewer.
+        count: number of records.
+        seed: another seed is another stream.
+
+    Returns:
+        Record numbers (n,), int64.
+
+    Example:
+        >>> import numpy as np
+        >>> sorted(shuffled(np.arange(5, 10, dtype=np.uint64), 5, 5, seed=0).tolist())
+        [0, 1, 2, 3, 4]
+    """
+    if len(position) == 0:
+        return np.zeros(0, np.int64)
+    epoch = position // np.uint64(used)
+    offset = position - epoch * np.uint64(used)
+    if epoch[0] == epoch[-1] and (epoch == epoch[0]).all():
+        epoch = epoch[:1].reshape(())
+    return permuted(offset, count, keyed(seed, epoch)).astype(np.int64)
+
+
+def keyed(seed: int, number: np.ndarray) -> np.ndarray:
+    """A key for each number: of an epoch, say.
+
+    Args:
+        seed: another seed is another set of keys.
+        number: unsigned 64-bit integers (...).
+
+    Example:
+        >>> keyed(0, np.arange(2, dtype=np.uint64)).dtype
+        dtype('uint64')
+    """
+    return _mix(number + _mix(np.uint64(seed % 2**64)))
+
+
+def steps_per_epoch(order: Any) -> int:
+    """Batches that it takes to see every record of an order, rounded up unless it says otherwise.
+
+    Example:
+        >>> steps_per_epoch(Sequential(5, 2)), steps_per_epoch(Shuffled(5, 2, drop_last=True))
+        (3, 2)
+    """
+    own = getattr(order, "steps_per_epoch", None)
+    return -(-order.count // order.batch_size) if own is None else own
+
+
 def permuted(position: np.ndarray, count: int, key: np.ndarray | np.uint64) -> np.ndarray:
     """Where a keyed permutation of ``range(count)`` sends each position.
 
@@ -123,11 +194,12 @@ def permuted(position: np.ndarray, count: int, key: np.ndarray | np.uint64) -> n
     """
     rows = math.isqrt(count - 1) + 1 if count > 1 else 1
     columns = -(-count // rows)
-    key = np.broadcast_to(key, position.shape)
+    key = np.uint64(key) if np.ndim(key) == 0 else np.asarray(key, np.uint64)
     image = _feistel(position, rows, columns, key)
     # The grid holds fewer than one row more than the records: walking on from outside stays short.
-    while (outside := image >= count).any():
-        image[outside] = _feistel(image[outside], rows, columns, key[outside])
+    while (outside := image >= np.uint64(count)).any():
+        own = key if isinstance(key, np.uint64) else key[outside]
+        image[outside] = _feistel(image[outside], rows, columns, own)
     return image
 
 
@@ -153,19 +225,60 @@ def keys_of(seed: int, step: np.ndarray, record: np.ndarray) -> np.ndarray:
     return word[..., None].view(np.uint32)
 
 
-def _feistel(position: np.ndarray, rows: int, columns: int, key: np.ndarray) -> np.ndarray:
-    high, low = np.divmod(position, np.uint64(columns))
+def _feistel(
+    position: np.ndarray, rows: int, columns: int, key: np.ndarray | np.uint64
+) -> np.ndarray:
+    """A keyed bijection of a grid.
+
+    A batch is so small that calls of NumPy are what it costs: everything is done in place, and
+    remainders by a quotient, which has a vector instruction where the remainder has none.
+    """
+    rows_, columns_ = np.uint64(rows), np.uint64(columns)
+    high = position // columns_
+    low = position - high * columns_
+    word, spare = np.empty_like(high), np.empty_like(high)
+
+    def add_reduced(part: np.ndarray, size: np.uint64) -> None:
+        """``part = (part + word % size) % size``, part being below size."""
+        np.floor_divide(word, size, spare)
+        np.multiply(spare, size, spare)
+        np.subtract(word, spare, word)
+        np.add(part, word, part)
+        np.subtract(part, size, spare)  # wraps around to a huge number where part was below
+        np.minimum(part, spare, part)
+
     for salt in _SALTS:
-        high = (high + _mix(low ^ key ^ salt) % np.uint64(rows)) % np.uint64(rows)
-        low = (low + _mix(high + key + salt) % np.uint64(columns)) % np.uint64(columns)
-    return high * np.uint64(columns) + low
+        np.bitwise_xor(low, key ^ salt, word)
+        np.add(word, _GOLDEN, word)
+        _scramble(word, spare)
+        add_reduced(high, rows_)
+        np.add(high, _wrapped_sum(key, salt), word)
+        _scramble(word, spare)
+        add_reduced(low, columns_)
+    np.multiply(high, columns_, high)
+    return np.add(high, low, high)
 
 
-def _mix(x: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
+def _wrapped_sum(key: np.ndarray | np.uint64, salt: np.uint64) -> np.ndarray | np.uint64:
+    if isinstance(key, np.ndarray):
+        return key + np.uint64((int(salt) + int(_GOLDEN)) % 2**64)
+    return np.uint64((int(key) + int(salt) + int(_GOLDEN)) % 2**64)
+
+
+def _scramble(x: np.ndarray, spare: np.ndarray) -> None:
+    """What follows the first addition of `_mix`, in place."""
+    np.right_shift(x, _SHIFTS[0], spare)
+    np.bitwise_xor(x, spare, x)
+    np.multiply(x, _FACTORS[0], x)
+    np.right_shift(x, _SHIFTS[1], spare)
+    np.bitwise_xor(x, spare, x)
+    np.multiply(x, _FACTORS[1], x)
+    np.right_shift(x, _SHIFTS[2], spare)
+    np.bitwise_xor(x, spare, x)
+
+
+def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
     """SplitMix64's finaliser (Steele, Lea and Flood, 2014): every bit of x moves every bit out."""
-    x = np.asarray(x, np.uint64)
-    with np.errstate(over="ignore"):
-        x = x + _GOLDEN
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+    mixed = np.array(x, np.uint64, ndmin=1) + _GOLDEN
+    _scramble(mixed, np.empty_like(mixed))
+    return mixed.reshape(np.shape(x))

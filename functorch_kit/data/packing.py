@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order, Sequential, Shuffled
+from functorch_kit.data.order import Order, Sequential, Shuffled, steps_per_epoch
 from functorch_kit.data.pipeline import Data, DataError
 from functorch_kit.data.text import Characters
 from functorch_kit.types import Batch, Spec
@@ -138,7 +138,7 @@ class Packed:
     @property
     def steps_per_epoch(self) -> int:
         """Batches that it takes to see every window, rounded up."""
-        return -(-self.order.count // self.order.batch_size)
+        return steps_per_epoch(self.order)
 
     @property
     def spec(self) -> Spec:
@@ -155,7 +155,7 @@ class Packed:
             return self.spec
         size = (self.order.batch_size,)
         spec = {"index": jax.ShapeDtypeStruct(size, jnp.int32)}
-        if isinstance(self.order, Sequential):
+        if self.steps is not None:
             spec["weight"] = jax.ShapeDtypeStruct(size, jnp.float32)
         return spec
 

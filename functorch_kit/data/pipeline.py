@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order, Sequential, Shuffled
+from functorch_kit.data.order import Order, Sequential, Shuffled, steps_per_epoch
 from functorch_kit.errors import UserError
 from functorch_kit.types import Batch, Spec
 
@@ -68,7 +68,7 @@ class Pipeline:
     @property
     def steps_per_epoch(self) -> int:
         """Batches that it takes to see every record, rounded up."""
-        return -(-self.order.count // self.order.batch_size)
+        return steps_per_epoch(self.order)
 
     @property
     def spec(self) -> Spec:
@@ -114,7 +114,7 @@ class Pipeline:
                 name: jax.ShapeDtypeStruct(size + array.shape[1:], array.dtype)
                 for name, array in self.arrays.items()
             }
-        if isinstance(self.order, Sequential):
+        if self.steps is not None:
             spec.setdefault("weight", jax.ShapeDtypeStruct(size, jnp.float32))
         return spec
 

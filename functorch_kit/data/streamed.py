@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order
+from functorch_kit.data.order import Order, steps_per_epoch
 from functorch_kit.data.pipeline import DataError
 from functorch_kit.data.source import RecordError, first_line, name_of, record_of
 from functorch_kit.types import Batch, Spec
@@ -69,7 +69,7 @@ class Streamed:
     @property
     def steps_per_epoch(self) -> int:
         """Batches that it takes to see every record, rounded up."""
-        return -(-self.order.count // self.order.batch_size)
+        return steps_per_epoch(self.order)
 
     @property
     def spec(self) -> Spec:

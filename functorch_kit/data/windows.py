@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order, Sequential
+from functorch_kit.data.order import Order
 from functorch_kit.types import Batch, Spec
 
 
@@ -107,7 +107,7 @@ class Windows:
 
     @property
     def _is_padded(self) -> bool:
-        return isinstance(self.order, Sequential)
+        return self.steps is not None
 
     def _starts(self, start: int, steps: int) -> dict[str, np.ndarray]:
         rows = self.order.rows(start, steps)
