@@ -36,6 +36,14 @@ _DATA: dict[str, Callable[..., Data]] = {
     "gaussian": data.gaussian,
     "spirals": data.spirals,
     "text": data.text,
+    "idx": data.idx,
+    "cifar": data.cifar,
+    "images": data.images,
+    "npy": data.npy,
+    "table": data.table,
+    "tokens": data.token_bins,
+    "sinusoids": data.sinusoids,
+    "teacher_student": data.teacher_student,
 }
 
 

@@ -12,6 +12,8 @@ from functorch_kit.data.augment import (
     scaled,
 )
 from functorch_kit.data.cifar import cifar_folder, read_cifar
+from functorch_kit.data.delivery import Feed, each_on_device
+from functorch_kit.data.diagnosis import Diagnosis, diagnosed
 from functorch_kit.data.digits import digits
 from functorch_kit.data.foreign import array_record, hugging_face, items
 from functorch_kit.data.formulas import sinusoids, teacher_student
@@ -23,6 +25,7 @@ from functorch_kit.data.order import Order, Sequential, Shuffled, permuted
 from functorch_kit.data.packing import Packed, PackingIndex, documents, pack
 from functorch_kit.data.parts import first_batch_fits, from_source
 from functorch_kit.data.pipeline import Data, DataError, Pipeline, evaluation, training
+from functorch_kit.data.processes import InProcesses
 from functorch_kit.data.randaugment import rand_augment
 from functorch_kit.data.readers import cifar, idx, image_transforms, images, npy, table
 from functorch_kit.data.source import ArraySource, DecodedSource, RecordError, Source, Subset
@@ -43,6 +46,9 @@ __all__ = [
     "Data",
     "DataError",
     "DecodedSource",
+    "Diagnosis",
+    "Feed",
+    "InProcesses",
     "Joined",
     "MappedSource",
     "Mixture",
@@ -68,9 +74,11 @@ __all__ = [
     "cifar",
     "cifar_folder",
     "cutout",
+    "diagnosed",
     "digits",
     "documents",
     "each_image",
+    "each_on_device",
     "evaluation",
     "first_batch_fits",
     "from_source",

@@ -84,6 +84,10 @@ class MappedSource:
         """The records with these numbers (n,)."""
         return self._opened.batch(index)
 
+    def fill(self, index: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+        """The records with these numbers (n,), written where they are wanted."""
+        self._opened.fill(index, out)
+
 
 def mapped(path: str | Path) -> MappedSource:
     """A source of arrays in files, none of which is read before a batch asks for it.

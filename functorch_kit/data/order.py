@@ -245,7 +245,7 @@ def _feistel(
         np.subtract(word, spare, word)
         np.add(part, word, part)
         np.subtract(part, size, spare)  # wraps around to a huge number where part was below
-        np.minimum(part, spare, part)
+        np.minimum(part, spare, out=part)
 
     for salt in _SALTS:
         np.bitwise_xor(low, key ^ salt, word)

@@ -26,7 +26,7 @@ def from_source(
     batch_size: int,
     seed: int = 0,
     validation: float = 0.1,
-    test: float = 0.2,
+    test: float | None = None,
     split_seed: int = 0,
     held_out: Any = None,
     check: str = "refuse",
@@ -44,7 +44,8 @@ def from_source(
         batch_size: records in a training batch.
         seed: of the training order and of the transforms.
         validation: fraction held out for validation; 0 for none.
-        test: fraction held out for the test; 0 for none. It says nothing beside ``held_out``.
+        test: fraction held out for the test; 0 for none. None: 0.2, or nothing beside
+            ``held_out``.
         split_seed: of the split.
         held_out: the source of the test part, where there is one.
         check: of each batch: ``"refuse"`` bad records, ``"skip"`` them or ``"off"``.
@@ -53,7 +54,8 @@ def from_source(
         train: a transform of training batches, in place of ``every``.
 
     Raises:
-        DataError: too few records, a class out of range, fractions that leave nothing to train on.
+        DataError: too few records, a class out of range, fractions that leave nothing to train on,
+            a fraction for the test beside a part for it.
 
     Example:
         >>> from functorch_kit import data
@@ -73,7 +75,9 @@ def from_source(
             _check_labels(each, len(names))
     labels = getattr(source, "labels", None)
     labels = np.zeros(len(source), np.int32) if labels is None else labels
-    share = 0.0 if held_out is not None else test
+    if held_out is not None and test is not None:
+        raise DataError(f"{name_of(source)} has a test part of its own: leave data.test at null")
+    share = 0.2 if test is None and held_out is None else test or 0.0
     parts = stratified_split(labels, validation=validation, test=share, seed=split_seed)
     sources = [_subset(source, part) for part in parts]
     if held_out is not None:

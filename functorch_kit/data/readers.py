@@ -95,7 +95,7 @@ def images(
     size: tuple[int, int] = (224, 224),
     channels: int = 3,
     validation: float = 0.1,
-    test: float = 0.2,
+    test: float | None = None,
     split_seed: int = 0,
     check: str = "refuse",
     **transforms: Any,
@@ -109,7 +109,7 @@ def images(
         size: height and width that images are brought to.
         channels: 3 for colours, 1 for grey.
         validation: fraction held out for validation.
-        test: fraction held out for the test, where there is no folder of it.
+        test: fraction held out for the test, where there is no folder of it; 0.2 if None.
         split_seed: of the split.
         check: what happens to images that cannot be decoded: ``"refuse"`` or ``"skip"``.
         **transforms: see ``image_transforms``; normalised by ImageNet's mean and deviation.
@@ -222,7 +222,6 @@ def image_transforms(
     flip: bool = False,
     cutout: int = 0,
     rand_augment: int = 0,
-    magnitude: int = 9,
     mixup: float = 0.0,
     cutmix: float = 0.0,
 ) -> tuple[Transform | None, Transform | None]:
@@ -236,8 +235,7 @@ def image_transforms(
         crop: pixels by which a training image moves, at most.
         flip: whether left and right are exchanged in every second one.
         cutout: side of a square of zeros.
-        rand_augment: changes that are drawn for each image; 0 for none.
-        magnitude: their strength, from 0 to 30.
+        rand_augment: strength of two changes that are drawn for each image, to 30; 0 for none.
         mixup: alpha of mixup; 0 for none.
         cutmix: alpha of cutmix; 0 for none.
 
@@ -262,7 +260,7 @@ def image_transforms(
     normal = scaled(mean, std) if normalize else scaled()
     drawn: list[Transform] = []
     if rand_augment:
-        drawn.append(randomly_augmented(rand_augment, magnitude))
+        drawn.append(randomly_augmented(2, rand_augment))
     if crop:
         drawn.append(random_crop(crop))
     if flip:

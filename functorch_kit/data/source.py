@@ -111,11 +111,16 @@ class ArraySource:
 
     def batch(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """The records with these numbers (n,)."""
+        made = empty(self.spec, len(index))
+        self.fill(index, made)
+        return made
+
+    def fill(self, index: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+        """The records with these numbers (n,), written where they are wanted."""
         in_range(self, index)
-        # With the range known, `clip` changes nothing and writes straight into the result.
-        return {
-            name: np.take(array, index, axis=0, mode="clip") for name, array in self.arrays.items()
-        }
+        for name, array in self.arrays.items():
+            # With the range known, `clip` changes nothing and writes without a copy in between.
+            np.take(array, index, axis=0, out=out[name], mode="clip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,11 +156,13 @@ class DecodedSource:
 
     def batch(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """The records with these numbers (n,), each as its spec says or refused by number."""
+        made = empty(self.spec, len(index))
+        self.fill(index, made)
+        return made
+
+    def fill(self, index: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+        """The records with these numbers (n,), written where they are wanted."""
         in_range(self, index)
-        made = {
-            name: np.empty((len(index), *leaf.shape), leaf.dtype)
-            for name, leaf in self.spec.items()
-        }
         for place, number in enumerate(index.tolist()):
             try:
                 record = self.record(number)
@@ -164,8 +171,7 @@ class DecodedSource:
             except Exception as error:  # a decoder raises what it likes
                 raise RecordError(self.name, number, first_line(error)) from error
             for name, leaf in self.spec.items():
-                made[name][place] = self._part(record, name, leaf, number)
-        return made
+                out[name][place] = self._part(record, name, leaf, number)
 
     def _part(self, record: Any, name: str, leaf: Any, number: int) -> np.ndarray:
         if not isinstance(record, Mapping) or name not in record:
@@ -225,6 +231,37 @@ class Subset:
         """The records with these numbers (n,)."""
         in_range(self, index)
         return self.source.batch(self.records[index])
+
+    def fill(self, index: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+        """The records with these numbers (n,), written where they are wanted."""
+        in_range(self, index)
+        fill(self.source, self.records[index], out)
+
+
+def empty(spec: RecordSpec, count: int) -> dict[str, np.ndarray]:
+    """Room for ``count`` records.
+
+    Example:
+        >>> empty(ArraySource({"x": np.zeros((3, 2))}).spec, 5)["x"].shape
+        (5, 2)
+    """
+    return {name: np.empty((count, *leaf.shape), leaf.dtype) for name, leaf in spec.items()}
+
+
+def fill(source: Any, index: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+    """A batch of any source, written where it is wanted: in place, if the source can do that.
+
+    Example:
+        >>> out = {"x": np.zeros(2)}
+        >>> fill(ArraySource({"x": np.arange(3.0)}), np.array([2, 1]), out)
+        >>> out["x"].tolist()
+        [2.0, 1.0]
+    """
+    if hasattr(source, "fill"):
+        source.fill(index, out)
+        return
+    for name, leaf in source.batch(index).items():
+        out[name][...] = leaf
 
 
 def in_range(source: Any, index: np.ndarray) -> None:

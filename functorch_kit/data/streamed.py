@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import threading
+import time
+from concurrent.futures import Executor
 from typing import Any
 
 import jax
@@ -11,11 +15,12 @@ import numpy as np
 
 from functorch_kit.data.order import Order, steps_per_epoch
 from functorch_kit.data.pipeline import DataError
-from functorch_kit.data.source import RecordError, first_line, name_of, record_of
+from functorch_kit.data.source import RecordError, fill, first_line, name_of, record_of
 from functorch_kit.types import Batch, Spec
 
 CHECKS = ("refuse", "skip", "off")
 _DECODED_BLOCK_STEPS = 8
+_clock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Streamed:
         check: ``"refuse"`` (a bad record is an error that names it), ``"skip"`` or ``"off"``.
         classes: number of classes; 0 where ``y`` is none.
         skipped: numbers of the records skipped so far -> reason.
+        seconds: by stage, what reading has cost so far.
 
     Example:
         >>> from functorch_kit.data import ArraySource, Shuffled, Streamed
@@ -46,7 +52,8 @@ class Streamed:
     order: Order
     check: str = "refuse"
     classes: int = 0
-    skipped: dict[int, str] = dataclasses.field(default_factory=dict)
+    skipped: dict[int, str] = dataclasses.field(default_factory=dict, compare=False)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.check not in CHECKS:
@@ -99,11 +106,37 @@ class Streamed:
 
     def rows(self, start: int, steps: int) -> dict[str, np.ndarray]:
         """What crosses for ``steps`` steps from ``start`` on, stacked along a first axis."""
+        return self.rows_by(None, start, steps)
+
+    def rows_by(self, pool: Executor | None, start: int, steps: int) -> dict[str, np.ndarray]:
+        """The same, read by the threads of a pool."""
+        began = time.perf_counter()
         rows = self.order.rows(start, steps)
-        shape = rows["index"].shape
-        flat = {name: leaf.reshape(-1, *leaf.shape[2:]) for name, leaf in rows.items()}
-        batch = self.read(flat["index"], flat.get("weight"))
-        return {name: leaf.reshape(*shape, *leaf.shape[1:]) for name, leaf in batch.items()}
+        self._took("order", time.perf_counter() - began)
+        index, weight = rows["index"], rows.get("weight")
+        made = {
+            name: np.empty((steps, *leaf.shape), leaf.dtype) for name, leaf in self.spec.items()
+        }
+
+        def read(task: tuple[int, slice]) -> None:
+            step, part = task
+            out = {name: leaf[step, part] for name, leaf in made.items()}
+            self._read_into(out, index[step, part], None if weight is None else weight[step, part])
+
+        tasks = self._tasks(steps, 1 if pool is None else getattr(pool, "_max_workers", 1))
+        for _ in (map if pool is None else pool.map)(read, tasks):
+            pass
+        return made
+
+    def _tasks(self, steps: int, workers: int) -> list[tuple[int, slice]]:
+        """Steps, in pieces where there are fewer of them than threads.
+
+        Not where records are skipped: what stands in for one comes from its whole batch.
+        """
+        size = self.order.batch_size
+        pieces = 1 if self.check == "skip" else min(size, -(-workers // max(steps, 1)))
+        edges = [size * piece // pieces for piece in range(pieces + 1)]
+        return [(step, slice(a, b)) for step in range(steps) for a, b in itertools.pairwise(edges)]
 
     def batch(self, constant: dict[str, jax.Array], row: dict[str, jax.Array]) -> Batch:
         """Join one row with the constant: the row is the batch."""
@@ -122,23 +155,58 @@ class Streamed:
         Raises:
             RecordError: a record that cannot be used, unless it is to be skipped.
         """
-        bad = np.zeros(len(index), bool)
-        if self.check == "off":
-            batch = self._narrowed(self.source.batch(index))
-        elif self.check == "refuse":
-            batch = self._narrowed(self.source.batch(index))
-            if (found := first_fault(batch, self.classes)) is not None:
-                record = record_of(self.source, int(index[found[0]]))
-                raise RecordError(name_of(self.source), record, found[1])
-        else:
+        out = {
+            name: np.empty((len(index), *leaf.shape[1:]), leaf.dtype)
+            for name, leaf in self.spec.items()
+            if name != "weight" or weight is not None or "weight" in self.source.spec
+        }
+        if self.check == "skip" and "weight" not in out:
+            out["weight"] = np.empty(len(index), np.float32)
+        self._read_into(out, index, weight)
+        return out
+
+    def _read_into(
+        self, out: dict[str, np.ndarray], index: np.ndarray, weight: np.ndarray | None
+    ) -> None:
+        bad = None
+        if self.check == "skip":
+            began = time.perf_counter()
             batch, bad = self._skipping(index)
-        if self.check == "skip" or weight is not None:
-            mask = (np.ones(len(index), np.float32) if weight is None else weight) * ~bad
-            own = batch.get("weight")
-            if own is not None:
-                mask = own * mask.reshape(-1, *(1,) * (own.ndim - 1)).astype(own.dtype)
-            batch["weight"] = mask
-        return batch
+            self._took("read", time.perf_counter() - began)
+            for name, leaf in batch.items():
+                out[name][...] = leaf
+        else:
+            began = time.perf_counter()
+            self._fill(out, index)
+            self._took("read", time.perf_counter() - began)
+            if self.check == "refuse":
+                began = time.perf_counter()
+                own = {name: out[name] for name in self.source.spec}
+                found = first_fault(own, self.classes)
+                self._took("check", time.perf_counter() - began)
+                if found is not None:
+                    record = record_of(self.source, int(index[found[0]]))
+                    raise RecordError(name_of(self.source), record, found[1])
+        if "weight" not in out:
+            return
+        mask = np.ones(len(index), np.float32) if weight is None else weight
+        mask = mask if bad is None else mask * ~bad
+        if "weight" in self.source.spec:
+            own = out["weight"]
+            out["weight"][...] = own * mask.reshape(-1, *(1,) * (own.ndim - 1)).astype(own.dtype)
+        else:
+            out["weight"][...] = mask
+
+    def _fill(self, out: dict[str, np.ndarray], index: np.ndarray) -> None:
+        if all(leaf.dtype == out[name].dtype for name, leaf in self.source.spec.items()):
+            fill(self.source, index, {name: out[name] for name in self.source.spec})
+            return
+        for name, leaf in self._narrowed(self.source.batch(index)).items():
+            out[name][...] = leaf
+
+    def _took(self, stage: str, seconds: float) -> None:
+        with _clock:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def _narrowed(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """In dtypes that JAX computes in; an integer that does not fit is refused, not wrapped."""

@@ -56,7 +56,7 @@ def token_bins(
     batch_size: int,
     seed: int = 0,
     context: int = 64,
-    validation: float = 0.1,
+    validation: float | None = None,
     vocabulary: int | None = None,
     dtype: str = "uint16",
 ) -> Data:
@@ -71,8 +71,8 @@ def token_bins(
         batch_size: windows in a training batch.
         seed: of the training order.
         context: tokens in a window.
-        validation: share of one file that is held out; of a folder with ``val.bin`` it says
-            nothing.
+        validation: share at the end of one file that is held out; 0 for none. None: 0.1, or what
+            ``val.bin`` holds.
         vocabulary: number of tokens that there are; None: as many as the files show.
         dtype: of the tokens in the files: ``uint16`` or ``uint32``, little-endian.
 
@@ -98,17 +98,19 @@ def token_bins(
         raise DataError(
             f"context is {context} and batch_size {batch_size}: give whole numbers from 1 up"
         )
-    if not 0 <= validation < 1:
+    if validation is not None and not 0 <= validation < 1:
         raise DataError(
             f"validation is {validation}: give a share from 0 up to but not including 1"
         )
-    if path.is_dir():
-        train = _mapped(path / "train.bin", dtype)
-        held_out = _mapped(path / "val.bin", dtype) if (path / "val.bin").is_file() else None
+    train = _mapped(path / "train.bin" if path.is_dir() else path, dtype)
+    if (path / "val.bin").is_file():
+        if validation is not None:
+            raise DataError(f"{str(path)!r} holds a val.bin: leave data.validation at null")
+        held_out = _mapped(path / "val.bin", dtype)
     else:
-        whole = _mapped(path, dtype)
-        cut = len(whole) - int(np.ceil(len(whole) * validation))
-        train, held_out = whole[:cut], whole[cut:] if validation else None
+        share = 0.1 if validation is None else validation
+        cut = len(train) - int(np.ceil(len(train) * share))
+        train, held_out = train[:cut], train[cut:] if share else None
     if len(train) <= context:
         raise DataError(
             f"token file {str(path)!r} has {len(train)} tokens to train on, but a window takes"

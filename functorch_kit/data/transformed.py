@@ -97,6 +97,12 @@ class Transformed:
         rows = self.inner.rows(start, steps)
         return {**rows, **self._keys(start, steps)} if self.random else rows
 
+    def rows_by(self, pool: Any, start: int, steps: int) -> dict[str, np.ndarray]:
+        """The same, read by the threads of a pool, where the pipeline can do that."""
+        by = getattr(self.inner, "rows_by", None)
+        rows = self.inner.rows(start, steps) if by is None else by(pool, start, steps)
+        return {**rows, **self._keys(start, steps)} if self.random else rows
+
     def batch(self, constant: dict[str, jax.Array], row: dict[str, Any]) -> Batch:
         """Join one row with the constant and transform it; runs inside the compiled step."""
         row = dict(row)

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from functorch_kit import program
+from functorch_kit.data import Diagnosis, Feed
 from functorch_kit.train.form import Form
 from functorch_kit.train.state import TrainState
 from functorch_kit.train.step import TrainStep
@@ -64,9 +65,10 @@ class Stepper:
         self, train_step: TrainStep, pipeline: Any, hparams: HParams, state: Spec, form: Form
     ):
         self.form = form
-        self._pipeline = pipeline
         self._constant = jax.device_put(pipeline.constant())
-        self.capacity = block_steps(pipeline.row_spec)
+        most = getattr(pipeline, "most_block_steps", None)
+        self.capacity = min(block_steps(pipeline.row_spec), most or _BLOCK_STEPS)
+        self._feed = Feed(pipeline, self.capacity)
         rows = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((self.capacity, *leaf.shape), leaf.dtype),
             pipeline.row_spec,
@@ -129,15 +131,19 @@ class Stepper:
         self._running = jax.tree.leaves(results[-1])[0]
         return state, self._fetch(results, time.perf_counter())
 
+    def input(self) -> Diagnosis:
+        """How the rows came, whether the steps waited for them, and what to change."""
+        return self._feed.diagnosis(self.input_wait_seconds, self.compute_seconds)
+
     def _rows(self, number: int) -> Any:
         """The block of rows with a number, on the device; it stays there for the next call."""
         if self._block[0] != number:
-            began = time.perf_counter()
-            rows = self._pipeline.rows(number * self.capacity, self.capacity)
-            self._block = (number, jax.device_put(rows))
-            # Input was waited for only if the device had finished what it had been given before.
-            if self._running is None or self._running.is_ready():
-                self.input_wait_seconds += time.perf_counter() - began
+            self._block = (-1, None)  # the device holds the next two blocks at most, not three
+            # Input was waited for only while the device had finished what it had been given before.
+            running = self._running
+            rows = self._feed(number, lambda: running is None or running.is_ready())
+            self._block = (number, rows)
+            self.input_wait_seconds += self._feed.waited_seconds
         return self._block[1]
 
     def _fetch(self, results: list[tuple[Any, int]], dispatched: float) -> Fetch:

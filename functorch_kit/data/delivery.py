@@ -1,0 +1,253 @@
+"""Delivery: the next rows are made and sent to the device while the model trains on these."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import jax
+
+from functorch_kit.data.diagnosis import Diagnosis, diagnosed
+
+_QUICK_SECONDS = 1e-3
+_GAIN = 1.2
+_POLL_SECONDS = 5e-4
+_EXIT_SECONDS = 5.0
+
+_under_way: set[threading.Thread] = set()
+
+
+class Feed:
+    """Blocks of a pipeline's rows on the device, by number.
+
+    A block is a pure function of its number, so that nothing here can change what is trained on:
+    it may be made at once, ahead of time on a thread (two blocks are held: the one in use and the
+    next), or by several threads. Which of these is settled by measuring the first blocks, which
+    are needed anyway.
+
+    Args:
+        pipeline: any pipeline.
+        steps: steps in a block.
+        put: from a tree of host arrays to one on the device.
+        threads: the most that decode; None: as many as there are cores.
+
+    Attributes:
+        mode: ``"resident"``, ``"inline"``, ``"prefetch"`` or ``"prefetch, <n> threads"``.
+        reason: why, in words.
+
+    Example:
+        >>> import numpy as np
+        >>> from functorch_kit.data import training
+        >>> feed = Feed(training({"x": np.arange(8.0)}, 4, seed=0), steps=2)
+        >>> feed(0)["index"].shape, feed.mode
+        ((2, 4), 'resident')
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        steps: int,
+        *,
+        put: Callable[[Any], Any] = jax.device_put,
+        threads: int | None = None,
+    ):
+        self.mode, self.reason = "inline", "nothing has been read yet"
+        self._pipeline, self._steps, self._put = pipeline, steps, put
+        self._threads = _cores() if threads is None else threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: tuple[int, Future[Any]] | None = None
+        self._rates: dict[int, float] = {}
+        self._making = self._sending = 0.0
+        self._blocks = 0
+        if jax.tree.leaves(pipeline.constant()):
+            self.mode, self.reason = "resident", "the data live on the device"
+
+    def __call__(self, number: int, is_idle: Callable[[], bool] = lambda: True) -> Any:
+        """The block with a number, on the device; the next one is begun.
+
+        Args:
+            number: from 0 up.
+            is_idle: says whether the device has done all it was given; see ``waited_seconds``.
+
+        Raises:
+            DataError: what the pipeline raised for this block.
+        """
+        began = time.perf_counter()
+        idle_since = began if is_idle() else None
+        if self._ahead is not None and self._ahead[0] == number:
+            future = self._ahead[1]
+            while not future.done():
+                wait([future], _POLL_SECONDS)
+                if idle_since is None and is_idle():
+                    idle_since = time.perf_counter()
+            self._ahead = None
+            block = future.result()
+        else:
+            block = self._made(number)
+        if idle_since is None and is_idle():
+            idle_since = time.perf_counter()
+        self.waited_seconds = 0.0 if idle_since is None else time.perf_counter() - idle_since
+        if self.mode.startswith("prefetch"):
+            self._begin(number + 1)
+        return block
+
+    waited_seconds = 0.0
+    """Of the last call: while the device had nothing to do."""
+
+    def diagnosis(self, wait_seconds: float, compute_seconds: float) -> Diagnosis:
+        """What was measured, whether the run waited for its input, and what to change.
+
+        Args:
+            wait_seconds: while the device had nothing to do for want of input.
+            compute_seconds: while it had.
+        """
+        records = self._blocks * self._steps * self._pipeline.order.batch_size
+        seconds = dict(getattr(_source_of(self._pipeline), "seconds", None) or {})
+        seconds = seconds or {"read": self._making}
+        return diagnosed(
+            mode=self.mode,
+            reason=self.reason,
+            blocks=self._blocks,
+            records=records,
+            seconds=seconds | {"transfer": self._sending},
+            making_seconds=self._making + self._sending,
+            wait_seconds=wait_seconds,
+            compute_seconds=compute_seconds,
+            decodes=_decodes(self._pipeline),
+            skipped=len(getattr(_source_of(self._pipeline), "skipped", None) or {}),
+        )
+
+    def close(self) -> None:
+        """Wait for the block that is under way, and for nothing more."""
+        if self._ahead is not None:
+            wait([self._ahead[1]], _EXIT_SECONDS)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+
+    def _begin(self, number: int) -> None:
+        future: Future[Any] = Future()
+        self._ahead = (number, future)
+
+        def make() -> None:
+            try:
+                future.set_result(self._made(number))
+            except BaseException as error:  # it is raised where the block is asked for
+                future.set_exception(error)
+            finally:
+                _under_way.discard(thread)
+
+        thread = threading.Thread(target=make, name="data", daemon=True)
+        _under_way.add(thread)
+        thread.start()
+
+    def _made(self, number: int) -> Any:
+        began = time.perf_counter()
+        workers = self._workers()
+        if workers > 1:
+            self._pool = self._pool or ThreadPoolExecutor(workers, "decode")
+            rows = self._pipeline.rows_by(self._pool, number * self._steps, self._steps)
+        else:
+            rows = self._pipeline.rows(number * self._steps, self._steps)
+        made = time.perf_counter()
+        block = jax.block_until_ready(self._put(rows))
+        sent = time.perf_counter()
+        self._making += made - began
+        self._sending += sent - made
+        self._blocks += 1
+        self._settle(workers, made - began, sent - began)
+        return block
+
+    def _workers(self) -> int:
+        """Threads for the next block: one, then all of them, then whatever was faster."""
+        can = hasattr(self._pipeline, "rows_by") and self._threads > 1 and _decodes(self._pipeline)
+        if not can or 1 not in self._rates:
+            return 1
+        if self._threads not in self._rates:
+            return self._threads
+        return self._threads if self._gain() >= _GAIN else 1
+
+    def _gain(self) -> float:
+        return self._rates[self._threads] / self._rates[1]
+
+    def _settle(self, workers: int, making: float, whole: float) -> None:
+        if self.mode == "resident":
+            return
+        records = self._steps * self._pipeline.order.batch_size
+        self._rates.setdefault(workers, records / max(making, 1e-9))
+        if self._blocks == 1 and whole < _QUICK_SECONDS:
+            self.mode, self.reason = "inline", f"a block of rows takes {1e3 * whole:.2f} ms"
+            return
+        if self.mode == "inline" and self._blocks > 1:
+            return
+        self.mode = "prefetch"
+        self.reason = f"one thread reads {self._rates[1]:,.0f} records/s while the model trains"
+        if self._threads in self._rates and self._threads > 1:
+            many = f"{self._threads} threads {self._rates[self._threads]:,.0f}"
+            self.reason = f"one thread reads {self._rates[1]:,.0f} records/s, {many}"
+            if self._gain() >= _GAIN:
+                self.mode = f"prefetch, {self._threads} threads"
+
+
+def each_on_device(pipeline: Any) -> Iterator[Any]:
+    """The batches of a finite pipeline on the device, the next one begun while one is used.
+
+    Args:
+        pipeline: with ``steps``.
+
+    Example:
+        >>> import numpy as np
+        >>> from functorch_kit.data import evaluation
+        >>> [b["x"].tolist() for b in each_on_device(evaluation({"x": np.arange(3.0)}, 2))]
+        [[0.0, 1.0], [2.0, 0.0]]
+    """
+    ahead: Future[Any] | None = None
+    for step in range(pipeline.steps):
+        batch = jax.device_put(pipeline(step)) if ahead is None else ahead.result()
+        ahead = _started(pipeline, step + 1) if step + 1 < pipeline.steps else None
+        yield batch
+
+
+def _started(pipeline: Any, step: int) -> Future[Any]:
+    future: Future[Any] = Future()
+
+    def make() -> None:
+        try:
+            future.set_result(jax.device_put(pipeline(step)))
+        except BaseException as error:  # it is raised where the batch is asked for
+            future.set_exception(error)
+        finally:
+            _under_way.discard(thread)
+
+    thread = threading.Thread(target=make, name="data", daemon=True)
+    _under_way.add(thread)
+    thread.start()
+    return future
+
+
+def _source_of(pipeline: Any) -> Any:
+    """The pipeline itself, without the transforms around it."""
+    while hasattr(pipeline, "inner"):
+        pipeline = pipeline.inner
+    return pipeline
+
+
+def _decodes(pipeline: Any) -> bool:
+    return bool(getattr(getattr(_source_of(pipeline), "source", None), "decodes", False))
+
+
+def _cores() -> int:
+    # What this process may use, which a container or a scheduler may have limited.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@atexit.register
+def _leave_in_order() -> None:
+    """A thread inside the device's runtime must not outlive it; one that hangs is left behind."""
+    end = time.monotonic() + _EXIT_SECONDS
+    for thread in list(_under_way):
+        thread.join(max(0.0, end - time.monotonic()))
