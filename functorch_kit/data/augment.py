@@ -96,8 +96,8 @@ def random_crop(padding: int) -> Transform:
         >>> from jax.random import key, split
         >>> x = jnp.ones((4, 3, 3, 1))
         >>> moved = random_crop(1)(split(key(0), 4), {"x": x})["x"]
-        >>> moved.shape, sorted(set(moved.sum((1, 2, 3)).tolist()))  # what is left of nine
-        ((4, 3, 3, 1), [6.0, 9.0])
+        >>> moved.shape, set(moved.sum((1, 2, 3)).tolist()) <= {4.0, 6.0, 9.0}  # of nine
+        ((4, 3, 3, 1), True)
     """
 
     def crop(key: Any, image: Any) -> Any:

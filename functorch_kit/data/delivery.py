@@ -34,7 +34,7 @@ class Feed:
         pipeline: any pipeline.
         steps: steps in a block.
         put: from a tree of host arrays to one on the device.
-        threads: the most that decode; None: as many as there are cores.
+        threads: the most that read; None: as many as there are cores.
 
     Attributes:
         mode: ``"resident"``, ``"inline"``, ``"prefetch"`` or ``"prefetch, <n> threads"``.
@@ -149,7 +149,7 @@ class Feed:
         began = time.perf_counter()
         workers = self._workers()
         if workers > 1:
-            self._pool = self._pool or ThreadPoolExecutor(workers, "decode")
+            self._pool = self._pool or ThreadPoolExecutor(workers, "reading")
             rows = self._pipeline.rows_by(self._pool, number * self._steps, self._steps)
         else:
             rows = self._pipeline.rows(number * self._steps, self._steps)
@@ -164,7 +164,7 @@ class Feed:
 
     def _workers(self) -> int:
         """Threads for the next block: one, then all of them, then whatever was faster."""
-        can = hasattr(self._pipeline, "rows_by") and self._threads > 1 and _decodes(self._pipeline)
+        can = hasattr(self._pipeline, "rows_by") and self._threads > 1
         if not can or 1 not in self._rates:
             return 1
         if self._threads not in self._rates:

@@ -57,8 +57,9 @@ def changed(operation: str, image: Any, strength: float) -> Any:
         strength: from -1 to 1; the sign means nothing where there is no direction.
 
     Example:
-        >>> changed("solarize", jnp.array([0.2, 0.9]).reshape(1, 2, 1), 0.5).round(1).tolist()
-        [[[0.2], [0.1]]]
+        >>> image = changed("solarize", jnp.array([0.25, 0.75]).reshape(1, 2, 1), 0.5)
+        >>> image.reshape(2).tolist()
+        [0.25, 0.25]
     """
     return _apply(jnp.array(OPERATIONS.index(operation)), image, jnp.array(strength, image.dtype))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import threading
 import time
 from concurrent.futures import Executor
@@ -20,6 +21,9 @@ from functorch_kit.types import Batch, Spec
 
 CHECKS = ("refuse", "skip", "off")
 _DECODED_BLOCK_STEPS = 8
+# What a process frees it gets again without asking the system, page by page, up to 32 MB.
+_BLOCK_BYTES = 16 << 20
+_ALIGNMENT = 64
 _clock = threading.Lock()
 
 
@@ -96,9 +100,12 @@ class Streamed:
         return self.spec
 
     @property
-    def most_block_steps(self) -> int | None:
+    def most_block_steps(self) -> int:
         """How many steps' rows to read at once, at most: few where reading is work."""
-        return _DECODED_BLOCK_STEPS if getattr(self.source, "decodes", False) else None
+        if getattr(self.source, "decodes", False):
+            return _DECODED_BLOCK_STEPS
+        row = sum(leaf.size * leaf.dtype.itemsize for leaf in self.spec.values())
+        return max(1, _BLOCK_BYTES // max(row, 1))
 
     def constant(self) -> dict[str, np.ndarray]:
         """What crosses to the device once: nothing."""
@@ -115,7 +122,7 @@ class Streamed:
         self._took("order", time.perf_counter() - began)
         index, weight = rows["index"], rows.get("weight")
         made = {
-            name: np.empty((steps, *leaf.shape), leaf.dtype) for name, leaf in self.spec.items()
+            name: aligned((steps, *leaf.shape), leaf.dtype) for name, leaf in self.spec.items()
         }
 
         def read(task: tuple[int, slice]) -> None:
@@ -282,6 +289,20 @@ def first_fault(batch: dict[str, np.ndarray], classes: int = 0) -> tuple[int, st
             if not finite.all():
                 return int(np.argmin(finite)), f"{name} has a value that is not finite"
     return None
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Room for an array that a CPU device can use where it lies; elsewhere it would be copied.
+
+    Example:
+        >>> aligned((3, 5), np.float32).ctypes.data % 64
+        0
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    begin = -room.ctypes.data % _ALIGNMENT
+    return room[begin : begin + size].view(dtype).reshape(shape)
 
 
 def canonical(dtype: Any) -> np.dtype:

@@ -90,7 +90,7 @@ def test_decoding_goes_to_threads_where_they_are_faster_and_it_is_said():
     feed.close()
     assert feed.mode == "prefetch, 4 threads"
     assert "4 threads" in feed.reason
-    assert {name.rpartition("_")[0] for name in source.readers[-4:]} == {"decode"}
+    assert {name.rpartition("_")[0] for name in source.readers[-4:]} == {"reading"}
 
 
 @dataclasses.dataclass(frozen=True)

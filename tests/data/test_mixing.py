@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -199,11 +198,8 @@ def test_a_million_million_records_need_no_room(kind: str):
     order = orders[kind]
     order.rows(0, 1)
     tracemalloc.start()
-    began = time.perf_counter()
     for step in range(0, 10**9, 10**8):
         order.rows(step, 1)
-    seconds = (time.perf_counter() - began) / 10
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200_000
-    assert seconds < 0.02  # the benchmark says how much less
