@@ -12,7 +12,7 @@ from functorch_kit.data.augment import (
     scaled,
 )
 from functorch_kit.data.cifar import cifar_folder, read_cifar
-from functorch_kit.data.delivery import Feed, each_on_device
+from functorch_kit.data.delivery import Feed, each_on_device, sharded
 from functorch_kit.data.diagnosis import Diagnosis, diagnosed
 from functorch_kit.data.digits import digits
 from functorch_kit.data.foreign import array_record, hugging_face, items
@@ -104,6 +104,7 @@ __all__ = [
     "read_table",
     "scaled",
     "shard",
+    "sharded",
     "sinusoids",
     "stratified_split",
     "synthetic_images",

@@ -71,10 +71,10 @@ def cifar_folder(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], tu
     path = Path(path)
     if not path.is_dir():
         raise DataError(f"data folder {str(path)!r} does not exist: give data.path=<folder>")
-    batches = sorted(path.glob("data_batch_*.bin*"))
+    batches = _files(path, "data_batch_*.bin")
     is_ten = bool(batches)
-    train = batches or sorted(path.glob("train.bin*"))
-    test = sorted(path.glob("test_batch.bin*" if is_ten else "test.bin*"))
+    train = batches or _files(path, "train.bin")
+    test = _files(path, "test_batch.bin" if is_ten else "test.bin")
     if not train:
         raise DataError(
             f"data folder {str(path)!r} holds neither data_batch_1.bin … of CIFAR-10 nor train.bin"
@@ -90,6 +90,12 @@ def cifar_folder(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], tu
     names = path / ("batches.meta.txt" if is_ten else "fine_label_names.txt")
     found = tuple(names.read_text(encoding="utf-8").split()) if names.is_file() else ()
     return parts, found if len(found) == classes else tuple(map(str, range(classes)))
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Of a file that is there packed and unpacked, one."""
+    packed = [f for f in folder.glob(f"{pattern}.gz") if not f.with_suffix("").exists()]
+    return sorted([*folder.glob(pattern), *packed])
 
 
 def _checked(

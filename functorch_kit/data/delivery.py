@@ -16,7 +16,7 @@ from functorch_kit.data.diagnosis import Diagnosis, diagnosed
 
 _QUICK_SECONDS = 1e-3
 _GAIN = 1.2
-_POLL_SECONDS = 5e-4
+_POLL_SECONDS, _LONG_SECONDS = 5e-4, 0.1
 _EXIT_SECONDS = 5.0
 
 _under_way: set[threading.Thread] = set()
@@ -82,7 +82,7 @@ class Feed:
         if self._ahead is not None and self._ahead[0] == number:
             future = self._ahead[1]
             while not future.done():
-                wait([future], _POLL_SECONDS)
+                wait([future], _POLL_SECONDS if idle_since is None else _LONG_SECONDS)
                 if idle_since is None and is_idle():
                     idle_since = time.perf_counter()
             self._ahead = None
@@ -93,7 +93,7 @@ class Feed:
             idle_since = time.perf_counter()
         self.waited_seconds = 0.0 if idle_since is None else time.perf_counter() - idle_since
         if self.mode.startswith("prefetch"):
-            self._begin(number + 1)
+            self._ahead = (number + 1, _begun(lambda: self._made(number + 1)))
         return block
 
     waited_seconds = 0.0
@@ -128,22 +128,6 @@ class Feed:
             wait([self._ahead[1]], _EXIT_SECONDS)
         if self._pool is not None:
             self._pool.shutdown(wait=False)
-
-    def _begin(self, number: int) -> None:
-        future: Future[Any] = Future()
-        self._ahead = (number, future)
-
-        def make() -> None:
-            try:
-                future.set_result(self._made(number))
-            except BaseException as error:  # it is raised where the block is asked for
-                future.set_exception(error)
-            finally:
-                _under_way.discard(thread)
-
-        thread = threading.Thread(target=make, name="data", daemon=True)
-        _under_way.add(thread)
-        thread.start()
 
     def _made(self, number: int) -> Any:
         began = time.perf_counter()
@@ -182,7 +166,7 @@ class Feed:
         if self._blocks == 1 and whole < _QUICK_SECONDS:
             self.mode, self.reason = "inline", f"a block of rows takes {1e3 * whole:.2f} ms"
             return
-        if self.mode == "inline" and self._blocks > 1:
+        if self.mode == "inline" and self._blocks > 1 and whole < 5 * _QUICK_SECONDS:
             return
         self.mode = "prefetch"
         self.reason = f"one thread reads {self._rates[1]:,.0f} records/s while the model trains"
@@ -208,22 +192,55 @@ def each_on_device(pipeline: Any) -> Iterator[Any]:
     ahead: Future[Any] | None = None
     for step in range(pipeline.steps):
         batch = jax.device_put(pipeline(step)) if ahead is None else ahead.result()
-        ahead = _started(pipeline, step + 1) if step + 1 < pipeline.steps else None
+        ahead = None
+        if step + 1 < pipeline.steps:
+            ahead = _begun(lambda after=step + 1: jax.device_put(pipeline(after)))
         yield batch
 
 
-def _started(pipeline: Any, step: int) -> Future[Any]:
-    future: Future[Any] = Future()
+def sharded(mesh: jax.sharding.Mesh, axis: str = "data") -> Callable[[Any], Any]:
+    """How blocks of one process's rows become arrays of all processes: ``Feed(put=sharded(mesh))``.
 
-    def make() -> None:
+    Args:
+        mesh: the devices of all processes.
+        axis: the mesh's axis over which batches are shared out, in the order of processes.
+
+    Returns:
+        From a tree of host arrays (steps, local batch, ...) to one of global arrays.
+
+    Example:
+        >>> import numpy as np
+        >>> mesh = jax.make_mesh((jax.device_count(),), ("data",))
+        >>> rows = {"x": np.zeros((3, 2 * jax.device_count()))}
+        >>> sharded(mesh)(rows)["x"].sharding.spec
+        PartitionSpec(None, 'data')
+    """
+    placement = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, axis))
+
+    def put(rows: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(placement, leaf), rows
+        )
+
+    return put
+
+
+def _begun(make: Callable[[], Any]) -> Future[Any]:
+    """Something that is made on a thread, under the caller's settings of JAX."""
+    future: Future[Any] = Future()
+    # A thread does not inherit what `with jax.enable_x64(True):` and the like have set.
+    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device
+
+    def run() -> None:
         try:
-            future.set_result(jax.device_put(pipeline(step)))
-        except BaseException as error:  # it is raised where the batch is asked for
+            with jax.enable_x64(wide), jax.default_device(device):
+                future.set_result(make())
+        except BaseException as error:  # it is raised where the result is asked for
             future.set_exception(error)
         finally:
             _under_way.discard(thread)
 
-    thread = threading.Thread(target=make, name="data", daemon=True)
+    thread = threading.Thread(target=run, name="data", daemon=True)
     _under_way.add(thread)
     thread.start()
     return future

@@ -14,7 +14,7 @@ from functorch_kit.data.pipeline import DataError
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IMAGES, _LABELS = r"images?[-._]idx3", r"labels?[-._]idx1"
-_TEST = r"^(t10k|test|val)"
+_TEST = r"(^|[-_.])(t10k|test|val)([-_.])"
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -113,8 +113,13 @@ def idx_folder(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
         for name, pattern in (("x", _IMAGES), ("y", _LABELS)):
             if re.search(pattern, file.name):
                 part = "test" if re.search(_TEST, file.name) else "train"
+                known = parts.setdefault(part, {}).setdefault(name, file)
                 # Packed and unpacked beside each other are the same file; the first one counts.
-                parts.setdefault(part, {}).setdefault(name, file)
+                if known.name.removesuffix(".gz") != file.name.removesuffix(".gz"):
+                    raise DataError(
+                        f"data folder {str(path)!r} holds {known.name} and {file.name}: keep the"
+                        " files of one data set in it"
+                    )
     if "train" not in parts:
         raise DataError(
             f"data folder {str(path)!r} holds no pair of IDX files:"

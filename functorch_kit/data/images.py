@@ -78,6 +78,8 @@ def image_folder(
         >>> source.class_names, batch["x"][0, 0, 0].tolist(), batch["y"].tolist()
         (('apples', 'limes'), [0, 255, 0], [1])
     """
+    if channels not in (1, 3):
+        raise DataError(f"channels is {channels}: give 3 for colours, 1 for grey")
     if importlib.util.find_spec("PIL") is None:
         raise DataError("image files are decoded by Pillow: pip install 'functorch_kit[data]'")
     path = Path(path)
@@ -88,7 +90,7 @@ def image_folder(
         held_out = [path / name for name in _HELD_OUT if (path / name).is_dir()]
         if held_out:
             parts["test"] = held_out[0]
-    names = tuple(sorted(folder.name for folder in parts["train"].iterdir() if folder.is_dir()))
+    names = tuple(folder.name for folder in _folders(parts["train"]))
     return {
         part: _source(folder, names, size, channels, f"image folder {str(folder)!r}")
         for part, folder in parts.items()
@@ -100,7 +102,7 @@ def _source(
 ) -> DecodedSource:
     files: list[str] = []
     labels: list[int] = []
-    for each in sorted(child for child in folder.iterdir() if child.is_dir()):
+    for each in _folders(folder):
         if each.name not in names:
             raise DataError(f"{name} has the class {each.name!r}, which the train part has not")
         found = sorted(str(f) for f in each.rglob("*") if f.suffix.lower() in _SUFFIXES)
@@ -120,6 +122,11 @@ def _source(
         classes,
         names,
     )
+
+
+def _folders(path: Path) -> list[Path]:
+    """Those that somebody made: programs hide theirs behind a dot."""
+    return sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
 
 
 def _plain(error: Exception) -> str:

@@ -303,6 +303,11 @@ class Shard:
         return self.order.count
 
     @property
+    def global_batch_size(self) -> int:
+        """Records of all processes in a batch."""
+        return self.order.batch_size
+
+    @property
     def batch_size(self) -> int:
         """Records of this process in a batch."""
         return self.order.batch_size // self.processes
@@ -339,6 +344,9 @@ def shard(pipeline: Any, process: int, processes: int) -> Any:
         >>> np.concatenate(parts).tolist() == pipeline(5)["x"].tolist()
         True
     """
+    if not dataclasses.is_dataclass(pipeline):
+        kind = type(pipeline).__name__
+        raise DataError(f"a {kind} cannot be shared out: share out the pipeline that it is made of")
     if hasattr(pipeline, "inner"):
         inner = shard(pipeline.inner, process, processes)
         return dataclasses.replace(pipeline, inner=inner)

@@ -30,6 +30,7 @@ def from_source(
     split_seed: int = 0,
     held_out: Any = None,
     check: str = "refuse",
+    resident: bool | None = None,
     classes: int | None = None,
     every: Transform | None = None,
     train: Transform | None = None,
@@ -49,6 +50,8 @@ def from_source(
         split_seed: of the split.
         held_out: the source of the test part, where there is one.
         check: of each batch: ``"refuse"`` bad records, ``"skip"`` them or ``"off"``.
+        resident: whether the data live on the device; None: arrays of up to 1 GB do, unless bad
+            records are skipped.
         classes: how many there are; None: as the source says.
         every: a transform of every batch that draws nothing, such as ``scaled()``.
         train: a transform of training batches, in place of ``every``.
@@ -92,7 +95,8 @@ def from_source(
         if len(part) == 0:
             made.append(None)
             continue
-        pipeline = _pipeline(part, batch_size if place == 0 else None, seed, check, len(names))
+        size = batch_size if place == 0 else None
+        pipeline = _pipeline(part, size, seed, check, len(names), resident)
         if train is not None and place == 0:
             pipeline = Transformed(pipeline, train, seed)
         elif every is not None:
@@ -102,14 +106,17 @@ def from_source(
     return Data(*made, class_names=names, name=name_of(source))
 
 
-def _pipeline(part: Any, batch_size: int | None, seed: int, check: str, classes: int) -> Any:
-    arrays = getattr(part, "arrays", None)
+def _pipeline(
+    part: Any, batch_size: int | None, seed: int, check: str, classes: int, resident: bool | None
+) -> Any:
     record_bytes = sum(
         math.prod(leaf.shape) * canonical(leaf.dtype).itemsize for leaf in part.spec.values()
     )
     evaluated = max(1, min(512, _EVALUATION_BYTES // max(record_bytes, 1)))
-    in_memory = check == "refuse" and isinstance(part, ArraySource)
-    if arrays is not None and in_memory and record_bytes * len(part) <= _RESIDENT_BYTES:
+    if resident is None:
+        in_memory = isinstance(part, ArraySource) and check != "skip"
+        resident = in_memory and record_bytes * len(part) <= _RESIDENT_BYTES
+    if resident:
         whole = Streamed(part, Sequential(len(part), len(part)), check, classes)
         checked = whole.read(np.arange(len(part)))
         if batch_size is None:
@@ -160,6 +167,9 @@ def _check_labels(source: Any, classes: int) -> None:
 def first_batch_fits(pipeline: Any, x_spec: Any = None) -> None:
     """Read the first batch and compare it with what was promised and what the model takes.
 
+    Before anything is compiled, so that a file that cannot be used is heard of at once. What a
+    transform makes of the batch follows from its spec, and is not computed.
+
     Args:
         pipeline: any pipeline.
         x_spec: shape and dtype of the batch that the model was made for; None: the pipeline's own.
@@ -176,21 +186,30 @@ def first_batch_fits(pipeline: Any, x_spec: Any = None) -> None:
         ...     print(error)
         x of the first batch is float32 (2, 3), and the model was made for float32 (2, 5)
     """
-    batch = pipeline(0)
-    promised = pipeline.spec
+    if x_spec is not None and (made := pipeline.spec["x"]) != x_spec:
+        for leaf, other in zip(jax.tree.leaves(made), jax.tree.leaves(x_spec), strict=True):
+            if leaf.shape != tuple(other.shape) or leaf.dtype != other.dtype:
+                raise DataError(
+                    f"x of the first batch is {_in_words(leaf)}, and the model was made for"
+                    f" {_in_words(other)}"
+                )
+    while hasattr(pipeline, "inner"):
+        pipeline = pipeline.inner
+    batch, promised = pipeline(0), pipeline.spec
     if set(batch) != set(promised):
         raise DataError(
             f"the first batch has {', '.join(sorted(batch))}, and its spec says"
             f" {', '.join(sorted(promised))}"
         )
-    wanted = [(name, promised[name], "its spec says") for name in batch]
-    if x_spec is not None:
-        wanted.append(("x", x_spec, "the model was made for"))
-    for name, spec, who in wanted:
-        found = jax.tree.leaves(batch[name])
-        for value, leaf in zip(found, jax.tree.leaves(spec), strict=True):
-            if value.shape != tuple(leaf.shape) or value.dtype != leaf.dtype:
+    for name, values in batch.items():
+        leaves = zip(jax.tree.leaves(values), jax.tree.leaves(promised[name]), strict=True)
+        for value, leaf in leaves:
+            if value.shape != leaf.shape or value.dtype != leaf.dtype:
                 raise DataError(
-                    f"{name} of the first batch is {value.dtype} {tuple(value.shape)}, and {who}"
-                    f" {np.dtype(leaf.dtype)} {tuple(leaf.shape)}"
+                    f"{name} of the first batch is {_in_words(value)}, and its spec says"
+                    f" {_in_words(leaf)}"
                 )
+
+
+def _in_words(leaf: Any) -> str:
+    return f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}"

@@ -26,13 +26,15 @@ class _Steps:
 
     def __init__(self, pipeline: Any, first: int):
         self.pipeline, self.first = pipeline, first
+        self.wide = bool(jax.config.jax_enable_x64)  # a worker has settings of its own
 
     def __len__(self) -> int:
         return sys.maxsize - self.first
 
     def __getitem__(self, number: Any) -> dict[str, np.ndarray]:
         try:
-            return self.pipeline.rows(self.first + int(number), 1)
+            with jax.enable_x64(self.wide):
+                return self.pipeline.rows(self.first + int(number), 1)
         except DataError as error:
             # Grain would wrap it, and lose which record it was.
             return {"error": np.array(str(error))}
@@ -137,10 +139,11 @@ class InProcesses:
         self._results, self._stop, self._next = results, stop, first
         found: list[Any] = []
         began = threading.Event()
+        steps = _Steps(self.inner, first)
 
         def read() -> None:
             try:
-                iterator = _grain_iterator(self.inner, first, self.processes)
+                iterator = _grain_iterator(steps, self.processes)
                 item = next(iterator)  # Grain starts its processes here
                 found.extend(set(multiprocessing.active_children()) - before)
                 began.set()
@@ -182,13 +185,12 @@ def _put(results: queue.Queue[Any], item: Any, stop: threading.Event) -> None:
             continue
 
 
-def _grain_iterator(pipeline: Any, first: int, processes: int) -> Iterator[Any]:
+def _grain_iterator(steps: Any, processes: int) -> Iterator[Any]:
     import grain
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads flags of absl, and this is no app of its kind
-    steps: Any = _Steps(pipeline, first)
     dataset = grain.MapDataset.source(steps).to_iter_dataset(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     )

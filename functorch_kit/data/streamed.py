@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import threading
 import time
 from concurrent.futures import Executor
@@ -16,14 +15,14 @@ import numpy as np
 
 from functorch_kit.data.order import Order, steps_per_epoch
 from functorch_kit.data.pipeline import DataError
+from functorch_kit.data.rooms import Rooms
 from functorch_kit.data.source import RecordError, fill, first_line, name_of, record_of
 from functorch_kit.types import Batch, Spec
 
 CHECKS = ("refuse", "skip", "off")
 _DECODED_BLOCK_STEPS = 8
-# What a process frees it gets again without asking the system, page by page, up to 32 MB.
+# Large enough that finding the records' numbers costs little, small enough to stay near a cache.
 _BLOCK_BYTES = 16 << 20
-_ALIGNMENT = 64
 _clock = threading.Lock()
 
 
@@ -43,6 +42,7 @@ class Streamed:
         classes: number of classes; 0 where ``y`` is none.
         skipped: numbers of the records skipped so far -> reason.
         seconds: by stage, what reading has cost so far.
+        rooms: memory for blocks, used again when nobody has them any more.
 
     Example:
         >>> from functorch_kit.data import ArraySource, Shuffled, Streamed
@@ -58,6 +58,7 @@ class Streamed:
     classes: int = 0
     skipped: dict[int, str] = dataclasses.field(default_factory=dict, compare=False)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    rooms: Rooms = dataclasses.field(default_factory=Rooms, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.check not in CHECKS:
@@ -122,7 +123,8 @@ class Streamed:
         self._took("order", time.perf_counter() - began)
         index, weight = rows["index"], rows.get("weight")
         made = {
-            name: aligned((steps, *leaf.shape), leaf.dtype) for name, leaf in self.spec.items()
+            name: self.rooms.array((steps, *leaf.shape), leaf.dtype)
+            for name, leaf in self.spec.items()
         }
 
         def read(task: tuple[int, slice]) -> None:
@@ -160,7 +162,8 @@ class Streamed:
             The parts of the records (n, ...), in dtypes that JAX computes in.
 
         Raises:
-            RecordError: a record that cannot be used, unless it is to be skipped.
+            RecordError: a record that cannot be used, unless it is to be skipped; or a whole batch
+                of them.
         """
         out = {
             name: np.empty((len(index), *leaf.shape[1:]), leaf.dtype)
@@ -178,10 +181,8 @@ class Streamed:
         bad = None
         if self.check == "skip":
             began = time.perf_counter()
-            batch, bad = self._skipping(index)
+            bad = self._skipping(out, index)
             self._took("read", time.perf_counter() - began)
-            for name, leaf in batch.items():
-                out[name][...] = leaf
         else:
             began = time.perf_counter()
             self._fill(out, index)
@@ -205,61 +206,64 @@ class Streamed:
             out["weight"][...] = mask
 
     def _fill(self, out: dict[str, np.ndarray], index: np.ndarray) -> None:
-        if all(leaf.dtype == out[name].dtype for name, leaf in self.source.spec.items()):
-            fill(self.source, index, {name: out[name] for name in self.source.spec})
-            return
-        for name, leaf in self._narrowed(self.source.batch(index)).items():
-            out[name][...] = leaf
+        """Read into ``out``, what JAX does not compute in by way of a copy."""
+        rooms = {
+            name: out[name]
+            if leaf.dtype == out[name].dtype
+            else np.empty((len(index), *leaf.shape), leaf.dtype)
+            for name, leaf in self.source.spec.items()
+        }
+        fill(self.source, index, rooms)
+        for name, room in rooms.items():
+            if room is not out[name]:
+                self._narrow(room, out[name], name, index)
+
+    def _narrow(self, wide: np.ndarray, out: np.ndarray, name: str, index: np.ndarray) -> None:
+        """In fewer bits; an integer that does not fit is refused, not wrapped around."""
+        with np.errstate(over="ignore"):  # what becomes infinite is seen by the check
+            out[...] = wide.astype(out.dtype)
+        if np.issubdtype(out.dtype, np.integer) and (wrong := out != wide).any():
+            place = int(np.argmax(wrong.reshape(len(wide), -1).any(axis=1)))
+            raise RecordError(
+                name_of(self.source),
+                record_of(self.source, int(index[place])),
+                f"{name} has a number beyond {out.dtype}",
+            )
 
     def _took(self, stage: str, seconds: float) -> None:
         with _clock:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
-    def _narrowed(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """In dtypes that JAX computes in; an integer that does not fit is refused, not wrapped."""
-        made: dict[str, np.ndarray] = {}
-        for name, leaf in batch.items():
-            dtype = canonical(leaf.dtype)
-            if dtype != leaf.dtype:
-                with np.errstate(over="ignore"):
-                    cast = leaf.astype(dtype)
-                if np.issubdtype(dtype, np.integer) and (cast != leaf).any():
-                    raise DataError(f"{name_of(self.source)}: {name} has a number beyond {dtype}")
-                leaf = cast
-            made[name] = leaf
-        return made
-
-    def _skipping(self, index: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _skipping(self, out: dict[str, np.ndarray], index: np.ndarray) -> np.ndarray:
+        """Read into ``out``; which of them are bad, the first good one standing in for these."""
+        parts = {name: out[name] for name in self.source.spec}
+        bad = np.zeros(len(index), bool)
         try:
-            batch = self._narrowed(self.source.batch(index))
-            if first_fault(batch, self.classes) is None:
-                return batch, np.zeros(len(index), bool)
+            self._fill(out, index)
+            if first_fault(parts, self.classes) is None:
+                return bad
         except DataError:
             pass  # one of them is bad: they are taken one by one
-        bad = np.zeros(len(index), bool)
-        singles: list[Any] = [None] * len(index)
+        reasons: dict[int, str] = {}
         for place in range(len(index)):
-            number = record_of(self.source, int(index[place]))
+            one = {name: leaf[place : place + 1] for name, leaf in parts.items()}
             try:
-                one = self._narrowed(self.source.batch(index[place : place + 1]))
+                self._fill(one, index[place : place + 1])
                 found = first_fault(one, self.classes)
                 reason = found[1] if found else None
             except DataError as error:
-                one, reason = None, getattr(error, "reason", first_line(error))
-            if reason is None:
-                singles[place] = one
-            else:
+                reason = getattr(error, "reason", first_line(error))
+            if reason is not None:
                 bad[place] = True
-                self.skipped[number] = reason
-        good = [one for one in singles if one is not None]
-        if not good:
-            number = record_of(self.source, int(index[0]))
-            raise RecordError(
-                name_of(self.source), number, f"{self.skipped[number]}, as all of its batch"
-            )
-        filled = [one if one is not None else good[0] for one in singles]
-        names = filled[0].keys()
-        return {name: np.concatenate([one[name] for one in filled]) for name in names}, bad
+                reasons[record_of(self.source, int(index[place]))] = reason
+        if bad.all():
+            number, reason = next(iter(reasons.items()))
+            raise RecordError(name_of(self.source), number, f"{reason}, as all of its batch")
+        self.skipped.update(reasons)
+        good = int(np.argmin(bad))
+        for leaf in parts.values():
+            leaf[bad] = leaf[good]
+        return bad
 
 
 def first_fault(batch: dict[str, np.ndarray], classes: int = 0) -> tuple[int, str] | None:
@@ -284,25 +288,11 @@ def first_fault(batch: dict[str, np.ndarray], classes: int = 0) -> tuple[int, st
             label = y[place] if y.ndim == 1 else y[place][wrong[place]][0]
             return place, f"its class is {label}: classes count from 0 to {classes - 1}"
     for name, leaf in batch.items():
-        if np.issubdtype(leaf.dtype, np.inexact) and not _all_finite(leaf):
+        if jax.dtypes.issubdtype(leaf.dtype, np.inexact) and not _all_finite(leaf):
             finite = np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)
             if not finite.all():
                 return int(np.argmin(finite)), f"{name} has a value that is not finite"
     return None
-
-
-def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Room for an array that a CPU device can use where it lies; elsewhere it would be copied.
-
-    Example:
-        >>> aligned((3, 5), np.float32).ctypes.data % 64
-        0
-    """
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    room = np.empty(size + _ALIGNMENT, np.uint8)
-    begin = -room.ctypes.data % _ALIGNMENT
-    return room[begin : begin + size].view(dtype).reshape(shape)
 
 
 def canonical(dtype: Any) -> np.dtype:
@@ -312,7 +302,7 @@ def canonical(dtype: Any) -> np.dtype:
         >>> canonical(np.float64), canonical(np.uint8)
         (dtype('float32'), dtype('uint8'))
     """
-    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
+    return np.dtype(jax.dtypes.canonicalize_dtype(np.dtype(dtype).newbyteorder("=")))
 
 
 def _all_finite(leaf: np.ndarray) -> bool:

@@ -94,13 +94,15 @@ class Transformed:
 
     def rows(self, start: int, steps: int) -> dict[str, np.ndarray]:
         """What crosses for ``steps`` steps from ``start`` on, stacked along a first axis."""
-        rows = self.inner.rows(start, steps)
-        return {**rows, **self._keys(start, steps)} if self.random else rows
+        return self._with_keys(self.inner.rows(start, steps), start, steps)
 
     def rows_by(self, pool: Any, start: int, steps: int) -> dict[str, np.ndarray]:
         """The same, read by the threads of a pool, where the pipeline can do that."""
         by = getattr(self.inner, "rows_by", None)
         rows = self.inner.rows(start, steps) if by is None else by(pool, start, steps)
+        return self._with_keys(rows, start, steps)
+
+    def _with_keys(self, rows: dict[str, Any], start: int, steps: int) -> dict[str, Any]:
         return {**rows, **self._keys(start, steps)} if self.random else rows
 
     def batch(self, constant: dict[str, jax.Array], row: dict[str, Any]) -> Batch:

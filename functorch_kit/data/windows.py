@@ -59,7 +59,8 @@ class Windows:
     @property
     def steps_per_epoch(self) -> int:
         """Batches whose windows have, together, as many tokens as the sequence, rounded up."""
-        return -(-len(self.tokens) // (self.order.batch_size * self.context))
+        windows = getattr(self.order, "global_batch_size", self.order.batch_size)
+        return -(-len(self.tokens) // (windows * self.context))
 
     @property
     def spec(self) -> Spec:

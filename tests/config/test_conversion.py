@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functorch_kit.config import GROUPS, MLP, Config, ConfigError, from_dict, slots, to_dict
+from functorch_kit.config.settings import setting_of
 
 MODELS = "choose cnn, mlp, resnet18 or gpt_nano"
 JSON = st.recursive(

@@ -68,7 +68,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     np.save(root / "npy" / "y.npy", y)
     lines = "".join(f"{i},{i * 7 % 11},{i % 3}\n" for i in range(60))
     (root / "table" / "t.csv").write_text(f"a,b,c\n{lines}")
-    RANDOM.integers(0, 90, 2000).astype("<u2").tofile(root / "tokens" / "all.bin")
+    np.repeat(RANDOM.integers(0, 90, 2000), 2).astype("<u2").tofile(root / "tokens" / "all.bin")
     files = {"table": "t.csv", "tokens": "all.bin"}
     return {name: str(root / name / files.get(name, "")) for name in IN_FILES}
 
@@ -108,12 +108,7 @@ def test_every_setting_of_data_in_files_changes_something(
     values["data"][name] = another(name, getattr(base.data, name))
     changed = from_dict(values)
     assert changed != base
-    try:
-        found = fingerprint(changed)
-    except DataError as error:
-        assert name == "dtype", error  # two tokens of 16 bits are none of 32
-    else:
-        assert found != fingerprint(base)
+    assert fingerprint(changed) != fingerprint(base)
 
 
 @pytest.mark.parametrize("choice", IN_FILES)
@@ -142,7 +137,7 @@ def test_a_share_for_the_test_beside_a_test_part_is_refused(paths: dict[str, str
     config = job("idx", str(tmp_path))
     assert fingerprint(config)[1] == (54, 6, 60)
     config.data.test = 0.5
-    with pytest.raises(DataError, match="has a test part of its own: leave data.test at null"):
+    with pytest.raises(DataError, match=r"a test part of its own: leave data\.test at null"):
         build(config)
 
 

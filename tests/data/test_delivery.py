@@ -15,6 +15,7 @@ import pytest
 import functorch_kit as fk
 from functorch_kit import data
 from functorch_kit.data import ArraySource, DataError, Feed, Shuffled, Streamed, diagnosed
+from functorch_kit.data.rooms import Rooms
 
 X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 Y = (np.arange(64) % 3).astype(np.int32)
@@ -206,3 +207,53 @@ def test_an_input_bound_run_is_told_which_stage_and_what_to_change(
     assert words in found.advice
     assert words in str(found)
     assert diagnosed(wait_seconds=0.1, **facts).advice == ""
+
+
+def test_a_thread_reads_under_the_settings_of_its_caller(x64: None):
+    source = ArraySource({"x": np.ones((64, 4000))})
+    pipeline = Streamed(source, Shuffled(64, 8))
+    feed = Feed(pipeline, steps=2)
+    assert [feed(number)["x"].dtype for number in range(3)] == [np.float64] * 3
+    held_out = data.evaluation({"x": np.ones((64, 4))}, 16)
+    assert {batch["x"].dtype for batch in data.each_on_device(held_out)} == {np.dtype("float64")}
+
+
+def test_a_block_that_somebody_has_is_not_written_over():
+    source = ArraySource({"x": np.arange(4096.0, dtype=np.float32).repeat(64).reshape(4096, 64)})
+    order = Shuffled(4096, 256, seed=3)
+    feed = Feed(Streamed(source, order), steps=2)
+    blocks = [feed(number) for number in range(12)]
+    for number, block in enumerate(blocks):
+        np.testing.assert_array_equal(block["x"][..., 0], order.rows(2 * number, 2)["index"])
+
+
+def test_memory_is_used_again_only_when_nobody_has_it():
+    rooms = Rooms()
+    first = rooms.array((3, 4), np.float32)
+    part = first[1:]
+    address = first.ctypes.data
+    del first
+    assert rooms.array((3, 4), np.float32).ctypes.data != address  # a view of it is held
+    del part
+    again = [rooms.array((3, 4), np.float32) for _ in range(2)]
+    assert address in [each.ctypes.data for each in again]
+    assert all(each.ctypes.data % 64 == 0 for each in again)
+
+
+def test_a_block_is_shared_out_over_the_devices_of_a_mesh():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    pipeline = Streamed(ArraySource({"x": X, "y": Y}), Shuffled(64, 8))
+    block = Feed(pipeline, steps=2, put=data.sharded(mesh))(3)
+    _equal(block, pipeline.rows(6, 2))
+    assert {shard.data.shape for shard in block["x"].addressable_shards} == {(2, 2, 4)}
+
+
+def test_reading_that_turns_slow_is_put_on_a_thread():
+    slow = Slow(0.0)
+    feed = Feed(Streamed(slow, Shuffled(64, 8)), steps=1)
+    feed(0)
+    if feed.mode != "inline":
+        pytest.skip("the machine is too busy for a block in a millisecond")
+    object.__setattr__(slow, "seconds", 0.02)
+    feed(1)
+    assert feed.mode == "prefetch"

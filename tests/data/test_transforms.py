@@ -26,15 +26,17 @@ def _keys(count: int, seed: int = 0) -> Any:
     return jax.random.split(jax.random.key(seed), count)
 
 
-def _parts(check: str = "refuse", seed: int = 0, **options: Any) -> data.Data:
+def _parts(resident: bool | None = None, seed: int = 0, **options: Any) -> data.Data:
     every, drawn = data.image_transforms(shape=(6, 5, 3), **options)
     source = ArraySource({"x": IMAGES, "y": LABELS})
-    return data.from_source(source, batch_size=8, seed=seed, every=every, train=drawn, check=check)
+    return data.from_source(
+        source, batch_size=8, seed=seed, every=every, train=drawn, resident=resident
+    )
 
 
-@pytest.mark.parametrize("check", ["refuse", "off"], ids=["resident", "streamed"])
-def test_the_batch_inside_a_program_is_the_batch_on_the_host_at_any_step(check: str):
-    pipeline = _parts(check, **EVERYTHING).train
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+def test_the_batch_inside_a_program_is_the_batch_on_the_host_at_any_step(resident: bool):
+    pipeline = _parts(resident, **EVERYTHING).train
     constant = jax.device_put(pipeline.constant())
     inside = jax.jit(pipeline.batch)
     rows = pipeline.rows(5, 3)
@@ -70,7 +72,7 @@ def test_evaluation_draws_nothing():
 
 
 def test_bytes_cross_to_the_device_as_bytes():
-    pipeline = _parts("off", **EVERYTHING).train
+    pipeline = _parts(False, **EVERYTHING).train
     assert pipeline.rows(0, 1)["x"].dtype == np.uint8
     assert pipeline(0)["x"].dtype == np.float32
 

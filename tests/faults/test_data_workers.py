@@ -87,7 +87,7 @@ def test_a_label_that_passes_unchecked_is_never_clamped(label: int):
     """With checks off as well: the loss is NaN, where a clamped label would train silently."""
     y = np.array([0, 1, label], np.int32)
     source = data.ArraySource({"x": np.ones((3, 3), np.float32), "y": y})
-    batch = data.Streamed(source, data.Sequential(3, 3), "off", 3)(0)
+    batch = jax.device_put(data.Streamed(source, data.Sequential(3, 3), "off", 3)(0))
     assert batch["y"].tolist() == y.tolist()
     outcome = train.classification(nn.identity)({}, (), batch, key=None, train=False)
     assert np.isnan(float(outcome.loss_sum))
