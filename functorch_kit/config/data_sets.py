@@ -143,6 +143,9 @@ class Images(Split, ImageTransforms):
     size: tuple[int, int] = setting((224, 224), "height and width", least=1, most=4096)
     channels: int = setting(3, "3 for colours, 1 for grey", least=1, most=3)
     check: str = setting("refuse", "what happens to bad records", choices=_CHECKS)
+    processes: int = setting(
+        0, "worker processes that decode; 0: threads of this one", least=0, most=1024
+    )
 
 
 @dataclasses.dataclass

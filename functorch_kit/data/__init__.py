@@ -15,6 +15,7 @@ from functorch_kit.data.cifar import cifar_folder, read_cifar
 from functorch_kit.data.delivery import Feed, each_on_device, sharded
 from functorch_kit.data.diagnosis import Diagnosis, diagnosed
 from functorch_kit.data.digits import digits
+from functorch_kit.data.fetching import fetch
 from functorch_kit.data.foreign import array_record, hugging_face, items
 from functorch_kit.data.formulas import sinusoids, teacher_student
 from functorch_kit.data.idx import idx_folder, read_idx
@@ -80,6 +81,7 @@ __all__ = [
     "each_image",
     "each_on_device",
     "evaluation",
+    "fetch",
     "first_batch_fits",
     "from_source",
     "gaussian",

@@ -10,6 +10,7 @@ import numpy as np
 
 from functorch_kit.data.order import Sequential, Shuffled
 from functorch_kit.data.pipeline import Data, DataError, evaluation, training
+from functorch_kit.data.processes import InProcesses
 from functorch_kit.data.source import ArraySource, RecordError, Subset, name_of, record_of
 from functorch_kit.data.split import stratified_split
 from functorch_kit.data.streamed import CHECKS, Streamed, canonical
@@ -31,6 +32,7 @@ def from_source(
     held_out: Any = None,
     check: str = "refuse",
     resident: bool | None = None,
+    processes: int = 0,
     classes: int | None = None,
     every: Transform | None = None,
     train: Transform | None = None,
@@ -52,6 +54,8 @@ def from_source(
         check: of each batch: ``"refuse"`` bad records, ``"skip"`` them or ``"off"``.
         resident: whether the data live on the device; None: arrays of up to 1 GB do, unless bad
             records are skipped.
+        processes: worker processes that read training batches, see ``InProcesses``; 0 for threads
+            of this one.
         classes: how many there are; None: as the source says.
         every: a transform of every batch that draws nothing, such as ``scaled()``.
         train: a transform of training batches, in place of ``every``.
@@ -97,6 +101,8 @@ def from_source(
             continue
         size = batch_size if place == 0 else None
         pipeline = _pipeline(part, size, seed, check, len(names), resident)
+        if processes and place == 0:
+            pipeline = InProcesses(pipeline, processes)
         if train is not None and place == 0:
             pipeline = Transformed(pipeline, train, seed)
         elif every is not None:

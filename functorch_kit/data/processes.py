@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import multiprocessing
 import queue
 import sys
@@ -18,7 +19,8 @@ from functorch_kit.data.source import first_line
 from functorch_kit.types import Batch, Spec
 
 _FAILURES = 3
-_END = object()
+# Beside the parts of a row, what a worker has to say.
+_ERROR, _SKIPPED = "data/error", "data/skipped"
 
 
 class _Steps:
@@ -32,12 +34,17 @@ class _Steps:
         return sys.maxsize - self.first
 
     def __getitem__(self, number: Any) -> dict[str, np.ndarray]:
+        skipped = getattr(self.pipeline, "skipped", None)
+        known = set(skipped or {})
         try:
             with jax.enable_x64(self.wide):
-                return self.pipeline.rows(self.first + int(number), 1)
+                rows = self.pipeline.rows(self.first + int(number), 1)
         except DataError as error:
             # Grain would wrap it, and lose which record it was.
-            return {"error": np.array(str(error))}
+            return {_ERROR: np.array(str(error))}
+        if skipped and (new := {k: v for k, v in skipped.items() if k not in known}):
+            rows = {**rows, _SKIPPED: np.array(json.dumps(new))}
+        return rows
 
 
 class InProcesses:
@@ -81,6 +88,7 @@ class InProcesses:
         self._results: queue.Queue[Any] | None = None
         self._workers: list[Any] = []
         self._stop = threading.Event()
+        self._lock = threading.Lock()
 
     def __call__(self, step: int) -> Batch:
         """The batch of one step, made in this process."""
@@ -99,7 +107,8 @@ class InProcesses:
 
     def rows(self, start: int, steps: int) -> dict[str, np.ndarray]:
         """What crosses for ``steps`` steps from ``start`` on, made by the workers."""
-        rows = [self._row(step) for step in range(start, start + steps)]
+        with self._lock:
+            rows = [self._row(step) for step in range(start, start + steps)]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
 
     def close(self) -> None:
@@ -126,10 +135,13 @@ class InProcesses:
         except Exception as error:  # queue.Empty, or what Grain said of a worker
             self._failed(step, error)
             return self.inner.rows(step, 1)
-        if "error" in row:
+        if _ERROR in row:
             self.close()
             return self.inner.rows(step, 1)  # which raises what the worker has seen
         self._next = step + 1
+        if (said := row.pop(_SKIPPED, None)) is not None:
+            new = json.loads(str(said))
+            self.inner.skipped.update({int(number): reason for number, reason in new.items()})
         return row
 
     def _start(self, first: int) -> None:

@@ -98,6 +98,7 @@ def images(
     test: float | None = None,
     split_seed: int = 0,
     check: str = "refuse",
+    processes: int = 0,
     **transforms: Any,
 ) -> Data:
     """A folder of images, a subfolder for each class, decoded while the model trains.
@@ -112,6 +113,7 @@ def images(
         test: fraction held out for the test, where there is no folder of it; 0.2 if None.
         split_seed: of the split.
         check: what happens to images that cannot be decoded: ``"refuse"`` or ``"skip"``.
+        processes: worker processes that decode; 0 for threads of this one.
         **transforms: see ``image_transforms``; normalised by ImageNet's mean and deviation.
 
     Returns:
@@ -132,7 +134,8 @@ def images(
     every, train = image_transforms(mean=mean, std=std, shape=(*size, channels), **transforms)
     return from_source(
         parts["train"], batch_size=batch_size, seed=seed, validation=validation, test=test,
-        split_seed=split_seed, held_out=parts.get("test"), check=check, every=every, train=train,
+        split_seed=split_seed, held_out=parts.get("test"), check=check, processes=processes,
+        every=every, train=train,
     )._replace(name=Path(path).name)  # fmt: skip
 
 

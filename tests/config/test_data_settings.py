@@ -38,7 +38,7 @@ ALL = [
 ]
 OTHER = {
     "validation": 0.3, "test": 0.4, "target": "a", "check": "skip", "dtype": "uint32",
-    "size": [6, 5], "channels": 1, "vocabulary": 999,
+    "size": [6, 5], "channels": 1, "vocabulary": 999, "processes": 2,
 }  # fmt: skip
 
 
@@ -90,7 +90,10 @@ def fingerprint(config: Config) -> tuple[Any, ...]:
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in leaves))
     counts = tuple(part and part.order.count for part in experiment.data[:3])
     vocabulary = experiment.data.vocabulary
-    return digest.hexdigest(), counts, vocabulary and len(vocabulary), experiment.data.class_names
+    readers = getattr(experiment.data.train, "inner", None)
+    kind = type(readers), getattr(readers, "processes", 0)
+    names = experiment.data.class_names
+    return digest.hexdigest(), counts, vocabulary and len(vocabulary), names, kind
 
 
 def another(name: str, value: Any) -> Any:

@@ -113,6 +113,20 @@ def test_images_and_labels_that_do_not_match_are_refused(tmp_path: Path, name, a
         data.idx(tmp_path, batch_size=4)
 
 
+def test_two_data_sets_in_one_folder_are_not_mixed_up(tmp_path: Path):
+    """EMNIST names its files so; of one file, packed and unpacked, either will do."""
+    for split, values in (("letters-train", X), ("letters-test", X[:9])):
+        (tmp_path / f"emnist-{split}-images-idx3-ubyte").write_bytes(idx_bytes(values))
+        labels = gzip.compress(idx_bytes(Y[: len(values)]))
+        (tmp_path / f"emnist-{split}-labels-idx1-ubyte.gz").write_bytes(labels)
+    (tmp_path / "emnist-letters-train-labels-idx1-ubyte").write_bytes(idx_bytes(Y))
+    found = data.idx_folder(tmp_path)
+    assert {part: len(arrays["x"]) for part, arrays in found.items()} == {"train": 30, "test": 9}
+    (tmp_path / "emnist-digits-train-images-idx3-ubyte").write_bytes(idx_bytes(X))
+    with pytest.raises(DataError, match="keep the files of one data set in it"):
+        data.idx_folder(tmp_path)
+
+
 def test_a_folder_without_idx_files_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="holds no pair of IDX files"):
         data.idx(tmp_path, batch_size=4)
@@ -169,6 +183,16 @@ def test_a_damaged_cifar_file_is_refused_with_its_reason(tmp_path: Path):
     path.write_bytes(b"")
     with pytest.raises(DataError, match="has 0 bytes"):
         data.cifar(tmp_path, batch_size=2)
+
+
+def test_a_cifar_file_that_is_there_packed_and_unpacked_counts_once(tmp_path: Path):
+    write_cifar(tmp_path)
+    path = tmp_path / "data_batch_1.bin"
+    (tmp_path / "data_batch_1.bin.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "data_batch_2.bin.part").write_bytes(b"half a download")
+    assert len(data.cifar_folder(tmp_path)[0]["train"]["x"]) == 14
+    path.unlink()
+    assert len(data.cifar_folder(tmp_path)[0]["train"]["x"]) == 14
 
 
 TABLE = "a,b,kind\n" + "".join(f"{i},{i * i / 10},{'xyz'[i % 3]}\n" for i in range(30))
@@ -254,6 +278,13 @@ def test_one_token_file_is_split_at_its_end(tmp_path: Path):
     np.arange(100, dtype="<u2").tofile(tmp_path / "all.bin")
     parts = data.token_bins(tmp_path / "all.bin", batch_size=2, context=4, validation=0.1)
     assert (len(parts.train.tokens), parts.validation.tokens.tolist()) == (90, [*range(90, 100)])
+
+
+def test_a_share_beside_a_file_that_validates_is_refused(tmp_path: Path):
+    for name in ("train.bin", "val.bin"):
+        np.arange(100, dtype="<u2").tofile(tmp_path / name)
+    with pytest.raises(DataError, match=r"holds a val\.bin: leave data\.validation at null"):
+        data.token_bins(tmp_path, batch_size=2, context=4, validation=0.1)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,16 @@ def test_a_map_trains_like_the_arrays_in_it(tmp_path: Path):
     assert [p.order.count for p in parts[:3]] == [p.order.count for p in kept[:3]]
 
 
+def test_numbers_of_another_byte_order_are_read_as_numbers(tmp_path: Path):
+    np.save(tmp_path / "x.npy", X.astype(">f4"))
+    np.save(tmp_path / "y.npy", Y.astype(">i2"))
+    parts = data.npy(tmp_path, batch_size=8, validation=0, test=0)
+    batch, index = parts.train(2), parts.train.order.rows(2, 1)["index"][0]
+    np.testing.assert_array_equal(batch["x"], X[index])
+    assert (batch["x"].dtype.str, batch["y"].dtype.str) == ("<f4", "<i2")
+    jax.device_put(batch)
+
+
 def _npy(array: np.ndarray, folder: Path) -> bytes:
     np.save(folder / "scratch.npy", array, allow_pickle=True)
     content = (folder / "scratch.npy").read_bytes()
@@ -135,6 +145,11 @@ def test_pictures_are_decoded_to_one_size_with_the_class_of_their_folder(folder:
         expected = np.zeros((6, 4, 3), np.uint8)
         expected[..., 2 - y] = 255
         np.testing.assert_array_equal(x, expected)
+
+
+def test_a_hidden_folder_is_no_class(folder: Path):
+    (folder / ".thumbnails").mkdir()
+    assert data.image_folder(folder)["train"].class_names == ("blue", "green", "red")
 
 
 def test_the_middle_of_a_picture_is_taken_and_nothing_is_stretched(tmp_path: Path):

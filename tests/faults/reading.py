@@ -1,6 +1,6 @@
 """Reads a pipeline through worker processes while something is done to one of them.
 
-``python reading.py none|kill|stop|kill_all|poison PATIENCE``; prints one line of JSON.
+``python reading.py none|kill|stop|kill_all|poison|skip PATIENCE``; prints one line of JSON.
 """
 
 import json
@@ -39,13 +39,15 @@ class Record:
 def main(fault: str, patience: float) -> None:
     spec = {"x": jax.ShapeDtypeStruct((50,), np.float32)}
     order = Shuffled(RECORDS, 8, seed=4)
-    poisoned = int(order.rows(20, 1)["index"][0, 3]) if fault == "poison" else -1
-    pipeline = Streamed(DecodedSource(RECORDS, Record(poisoned), spec), order)
+    is_poisoned = fault in ("poison", "skip")
+    poisoned = int(order.rows(20, 1)["index"][0, 3]) if is_poisoned else -1
+    check = "skip" if fault == "skip" else "refuse"
+    pipeline = Streamed(DecodedSource(RECORDS, Record(poisoned), spec), order, check)
     reader = InProcesses(pipeline, processes=2, patience=patience)
     seen: list[float] = []
     longest, said = 0.0, ""
     for step in range(STEPS):
-        if step == 20 and fault != "poison":
+        if step == 20 and not is_poisoned:
             alive = [worker for worker in reader._workers if worker.is_alive()]
             assert len(alive) == 2, "there are two workers to do something to"
             for worker in alive if fault == "kill_all" else alive[:1]:
@@ -53,7 +55,10 @@ def main(fault: str, patience: float) -> None:
                 os.kill(worker.pid, number)
         began = time.monotonic()
         try:
-            seen += reader.rows(step, 1)["x"][0, :, 0].tolist()
+            rows = reader.rows(step, 1)
+            weight = rows.get("weight", np.ones((1, 8)))[0]
+            # What stands in for the poisoned record has weight 0.
+            seen += np.where(weight > 0, rows["x"][0, :, 0], poisoned).tolist()
         except DataError as error:
             said = str(error)
             break
@@ -66,7 +71,8 @@ def main(fault: str, patience: float) -> None:
         worker.join(5)
     facts = {
         "same": seen == expected, "records": len(seen), "failures": reader.failures, "said": said,
-        "longest": longest, "alive": sum(worker.is_alive() for worker in left),
+        "skipped": sorted(reader.skipped), "poisoned": poisoned, "longest": longest,
+        "alive": sum(worker.is_alive() for worker in left),
     }  # fmt: skip
     print(json.dumps(facts))
 

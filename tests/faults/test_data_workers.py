@@ -66,6 +66,14 @@ def test_a_poisoned_record_is_named_through_the_worker_that_met_it():
     assert facts["failures"] == 0
 
 
+@pytest.mark.soak
+def test_a_record_that_a_worker_skips_is_counted_here():
+    facts, _ = read("skip", 20.0)
+    assert facts["same"]
+    assert facts["records"] == 480
+    assert facts["skipped"] == [facts["poisoned"]]
+
+
 def test_checks_cost_the_program_nothing(standard_promotion: None):
     """They are made on the host: on, off or absent, the compiled step is the same text."""
     source = data.ArraySource({"x": np.ones((32, 4), np.float32), "y": np.zeros(32, np.int32)})
