@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,21 @@ from functorch_kit.data.source import DecodedSource, RecordError, first_line
 from functorch_kit.data.streamed import canonical
 
 
+class Turns:
+    """A lock that every process has for itself.
+
+    Example:
+        >>> with Turns().lock:
+        ...     pass
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Turns, ()
+
+
 @dataclasses.dataclass(frozen=True)
 class _Items:
     """``dataset[number]`` as named parts; it can be sent to a worker process if the data can."""
@@ -24,9 +40,14 @@ class _Items:
     x: str | int
     y: str | int | None
     decode: Callable[[Any], Any] | None = None
+    turns: Turns | None = None
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
-        item = self.dataset[number]
+        if self.turns is None:
+            item = self.dataset[number]
+        else:
+            with self.turns.lock:
+                item = self.dataset[number]
         if self.decode is not None:
             item = self.decode(item)
         if isinstance(item, Mapping) and not isinstance(self.x, str):
@@ -64,6 +85,7 @@ def items(
     decode: Callable[[Any], Any] | None = None,
     classes: int | Sequence[str] | None = None,
     name: str | None = None,
+    concurrent: bool = False,
 ) -> DecodedSource:
     """Anything with a length and ``dataset[i]``: a PyTorch ``Dataset``, a list of pairs.
 
@@ -76,6 +98,8 @@ def items(
         classes: number or names of the classes, where ``y`` is one; None: the data set's own
             ``classes`` if it has them.
         name: for titles and messages; that of the data set's type if None.
+        concurrent: whether several threads may ask for records at once. Few data sets promise
+            that (one that seeks in an open file does not survive it), so threads take turns.
 
     Returns:
         A source; every record must have the shapes and dtypes of the first one.
@@ -100,7 +124,7 @@ def items(
         ) from error
     if count == 0:
         raise DataError(f"{name} has no records")
-    record = _Items(dataset, x, y, decode)
+    record = _Items(dataset, x, y, decode, None if concurrent else Turns())
     try:
         first = {part: np.asarray(value) for part, value in record(0).items()}
     except Exception as error:
@@ -204,7 +228,8 @@ def array_record(
 
     try:
         records = sources.ArrayRecordDataSource([str(each) for each in paths])
-        return items(records, x=x, y=y, decode=decode, classes=classes, name=Path(paths[0]).name)
+        name = Path(paths[0]).name
+        return items(records, x=x, y=y, decode=decode, classes=classes, name=name, concurrent=True)
     except DataError:
         raise
     except Exception as error:  # what a damaged file raises comes from C++

@@ -37,7 +37,7 @@ WORKS_AND_PEERS = {
             "torch_dataloader",
             "torch_dataloader_2_workers",
         ],
-        "checked_batches": ["unchecked"],
+        "checked_steps": ["unchecked"],
         "overlap": ["ideal"],
     },
     "checkpoints": {f"gpt_nano_every_{every}": ["not_saving"] for every in (10, 100)},

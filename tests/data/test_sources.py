@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +223,29 @@ def test_a_data_set_of_pairs_trains_by_number():
     np.testing.assert_array_equal(batch["x"][:, 0] % 2, batch["y"])
     assert parts.class_names == ("even", "odd")
     assert (batch["x"].dtype, batch["y"].dtype) == (np.float32, np.int32)
+
+
+class OneReader(Pairs):
+    """A data set that does not survive two readers at once, as one that seeks in a file."""
+
+    def __init__(self) -> None:
+        self.readers = 0
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        self.readers += 1
+        time.sleep(0.001)
+        assert self.readers == 1, "two at once"
+        self.readers -= 1
+        return super().__getitem__(number)
+
+
+def test_threads_take_turns_at_a_data_set_that_promises_nothing():
+    parts = data.from_source(data.items(OneReader()), batch_size=8, validation=0.2, test=0.2)
+    with ThreadPoolExecutor(4) as pool:
+        read = pool.submit(parts.validation, 0)
+        parts.train.rows_by(pool, 0, 3)
+        read.result()
+    assert pickle.loads(pickle.dumps(data.items(Pairs()))).batch(np.array([3]))["y"] == [1]
 
 
 POISONED = {

@@ -1,8 +1,10 @@
-"""Milliseconds of a training step whose batch takes 0.8 times as long to read.
+"""Milliseconds of a training step on data that are there, or have to be read and checked first.
 
 ``ideal``: the data are there, a step takes T. ``overlapped``: T is measured so in this process,
 then the same steps run on a source that takes 0.8 T for each batch (as a disk or a network would:
-it waits and does not compute). One after the other they would take 1.8 T. Prints one line of JSON.
+it waits and does not compute). One after the other they would take 1.8 T. ``checked`` and ``off``:
+the steps on data that are read from memory for each batch, with and without the check of every
+value. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -71,19 +73,24 @@ def milliseconds(pipeline: Any, steps: int, samples: int) -> tuple[list[float], 
 def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("how", choices=["ideal", "overlapped"])
+    parser.add_argument("how", choices=["ideal", "overlapped", "checked", "off"])
     parser.add_argument("--steps", type=int, default=160, help="in a sample")
     parser.add_argument("--samples", type=int, default=3)
     options = parser.parse_args()
     random = np.random.default_rng(0)
     x = random.standard_normal((4096, WIDTH), np.float32)
     y = random.integers(0, CLASSES, 4096).astype(np.int32)
-    resident = fk.data.training({"x": x, "y": y}, BATCH, seed=0)
-    samples, stepper = milliseconds(resident, options.steps, options.samples)
+    order = fk.data.Shuffled(len(x), BATCH, seed=0)
+    if options.how in ("checked", "off"):
+        check = "refuse" if options.how == "checked" else "off"
+        source = fk.data.ArraySource({"x": x, "y": y})
+        pipeline = fk.data.Streamed(source, order, check, CLASSES)
+    else:
+        pipeline = fk.data.training({"x": x, "y": y}, BATCH, seed=0)
+    samples, stepper = milliseconds(pipeline, options.steps, options.samples)
     if options.how == "overlapped":
         seconds = READING * statistics.median(samples) / 1e3
         source = Slow(x, y, seconds)
-        order = fk.data.Shuffled(len(x), BATCH, seed=0)
         streamed = fk.data.Streamed(source, order, classes=CLASSES)
         samples, stepper = milliseconds(streamed, options.steps, options.samples)
     share = stepper.input().wait_share
