@@ -15,7 +15,7 @@ import jax
 from functorch_kit.data.diagnosis import Diagnosis, diagnosed
 
 _QUICK_SECONDS = 1e-3
-_GAIN = 1.2
+_GAIN, _TRIED = 1.2, 2
 _POLL_SECONDS, _LONG_SECONDS = 5e-4, 0.1
 _EXIT_SECONDS = 5.0
 
@@ -145,22 +145,22 @@ class Feed:
         return block
 
     def _workers(self) -> int:
-        """Threads for the next block: one, then all of them, then whatever was faster."""
-        can = hasattr(self._pipeline, "rows_by") and self._threads > 1
-        if not can or 1 not in self._rates:
+        """Threads for the next block: one for two, all of them for two, then what was faster."""
+        if not hasattr(self._pipeline, "rows_by") or self._threads == 1:
             return 1
-        if self._threads not in self._rates:
-            return self._threads
-        return self._threads if self._gain() >= _GAIN else 1
+        if self._blocks >= 2 * _TRIED:
+            return self._threads if self._gain() >= _GAIN else 1
+        return self._threads if self._blocks >= _TRIED else 1
 
     def _gain(self) -> float:
-        return self._rates[self._threads] / self._rates[1]
+        return self._rates.get(self._threads, 0.0) / self._rates[1]
 
     def _settle(self, workers: int, making: float, whole: float) -> None:
         if self.mode == "resident":
             return
         records = self._steps * self._pipeline.order.batch_size
-        self._rates.setdefault(workers, records / max(making, 1e-9))
+        # The better one: the first blocks take memory that has never been touched.
+        self._rates[workers] = max(self._rates.get(workers, 0.0), records / max(making, 1e-9))
         if self._blocks == 1 and whole < _QUICK_SECONDS:
             self.mode, self.reason = "inline", f"a block of rows takes {1e3 * whole:.2f} ms"
             return
@@ -227,7 +227,8 @@ def _begun(make: Callable[[], Any]) -> Future[Any]:
     """Something that is made on a thread, under the caller's settings of JAX."""
     future: Future[Any] = Future()
     # A thread does not inherit what `with jax.enable_x64(True):` and the like have set.
-    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device
+    config: Any = jax.config
+    wide, device = config.jax_enable_x64, config.jax_default_device
 
     def run() -> None:
         try:

@@ -58,7 +58,7 @@ class _Items:
         return parts
 
 
-def _part(item: Any, key: str | int) -> np.ndarray:
+def _part(item: Any, key: Any) -> np.ndarray:
     if isinstance(item, Mapping):
         if key not in item:
             raise DataError(f"it has no {key!r}, only {', '.join(map(str, item))}")
@@ -219,8 +219,9 @@ def array_record(
     paths = [path] if isinstance(path, str | Path) else list(path)
     if len(paths) == 1 and Path(paths[0]).is_dir():
         paths = sorted(Path(paths[0]).glob("*.array_record*"))
-    if not paths or (missing := [each for each in paths if not Path(each).is_file()]):
-        wrong = str(missing[0] if paths else path)
+    missing = [each for each in paths if not Path(each).is_file()]
+    if missing or not paths:
+        wrong = str(missing[0] if missing else path)
         raise DataError(f"record file {wrong!r} does not exist: give a file, or a folder of them")
     if importlib.util.find_spec("grain") is None:
         raise DataError("ArrayRecord is read by Grain: pip install 'functorch_kit[data]'")

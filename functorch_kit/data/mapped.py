@@ -49,6 +49,8 @@ class MappedSource:
         [[4.0, 5.0], [0.0, 1.0]]
     """
 
+    is_fixed = True
+
     def __init__(self, regions: Mapping[str, Region], name: str = "arrays"):
         self.regions = dict(regions)
         self.name = name

@@ -122,6 +122,7 @@ class Joined:
                 )
         self.sources = sources
         self.name = " + ".join(map(name_of, sources))
+        self.is_fixed = all(getattr(each, "is_fixed", False) for each in sources)
         self.decodes = any(getattr(each, "decodes", False) for each in sources)
         self.class_names = max((getattr(s, "class_names", ()) for s in sources), key=len)
         self._ends = np.cumsum([len(each) for each in sources])
@@ -344,7 +345,7 @@ def shard(pipeline: Any, process: int, processes: int) -> Any:
         >>> np.concatenate(parts).tolist() == pipeline(5)["x"].tolist()
         True
     """
-    if not dataclasses.is_dataclass(pipeline):
+    if not hasattr(type(pipeline), "__dataclass_fields__"):
         kind = type(pipeline).__name__
         raise DataError(f"a {kind} cannot be shared out: share out the pipeline that it is made of")
     if hasattr(pipeline, "inner"):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy import add, bitwise_xor, floor_divide, minimum, multiply, right_shift, subtract
 
 _ROUNDS = 8  # six leave single permutations of 6 records 8 % off; eight are within chance
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _GOLDEN_ARRAY = np.array(_GOLDEN)
 _SALTS = [np.uint64((2 * half + 1) * int(_GOLDEN) % 2**64) for half in range(_ROUNDS)]
+_FURTHER = [np.uint64((int(salt) + int(_GOLDEN)) % 2**64) for salt in _SALTS]
 # Arrays of no axes: NumPy takes them in half the time that it takes for its own scalars.
 _SHIFTS = [np.array(shift, np.uint64) for shift in (30, 27, 31)]
 _FACTORS = [np.array(f, np.uint64) for f in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)]
@@ -150,12 +154,12 @@ def shuffled(position: np.ndarray, used: int, count: int, seed: int) -> np.ndarr
         return np.zeros(0, np.int64)
     epoch = position // np.uint64(used)
     offset = position - epoch * np.uint64(used)
-    if epoch[0] == epoch[-1] and (epoch == epoch[0]).all():
-        epoch = epoch[:1].reshape(())
-    return permuted(offset, count, keyed(seed, epoch)).astype(np.int64)
+    # Positions of one epoch, as nearly all batches are, have one key between them.
+    epochs = epoch[0] if epoch.min() == epoch.max() else epoch
+    return permuted(offset, count, keyed(seed, epochs)).astype(np.int64)
 
 
-def keyed(seed: int, number: np.ndarray) -> np.ndarray:
+def keyed(seed: int, number: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
     """A key for each number: of an epoch, say.
 
     Args:
@@ -166,7 +170,10 @@ def keyed(seed: int, number: np.ndarray) -> np.ndarray:
         >>> keyed(0, np.arange(2, dtype=np.uint64)).dtype
         dtype('uint64')
     """
-    return _mix(number + _mix(np.uint64(seed % 2**64)))
+    of_seed = _mix(np.uint64(seed % 2**64))
+    if np.ndim(number) == 0:
+        return _mix(np.uint64((int(number) + int(of_seed)) % 2**64))
+    return _mix(number + of_seed)
 
 
 def steps_per_epoch(order: Any) -> int:
@@ -196,11 +203,12 @@ def permuted(position: np.ndarray, count: int, key: np.ndarray | np.uint64) -> n
     """
     rows = math.isqrt(count - 1) + 1 if count > 1 else 1
     columns = -(-count // rows)
-    key = np.uint64(key) if np.ndim(key) == 0 else np.asarray(key, np.uint64)
+    one_key = np.ndim(key) == 0
+    key = np.uint64(key) if one_key else np.asarray(key, np.uint64)
     image = _feistel(position, rows, columns, key)
     # The grid holds fewer than one row more than the records: walking on from outside stays short.
     while (outside := image >= np.uint64(count)).any():
-        own = key if isinstance(key, np.uint64) else key[outside]
+        own = key if one_key else np.asarray(key)[outside]
         image[outside] = _feistel(image[outside], rows, columns, own)
     return image
 
@@ -221,7 +229,7 @@ def keys_of(seed: int, step: np.ndarray, record: np.ndarray) -> np.ndarray:
         >>> keys.shape, bool((keys[0, 0] == keys[0, 1]).all()), len(np.unique(keys))
         ((2, 2, 2), True, 6)
     """
-    step = np.asarray(step).astype(np.uint64)
+    step = np.atleast_1d(step).astype(np.uint64)
     word = _mix(_mix(_mix(np.uint64(seed % 2**64)) ^ step) ^ np.asarray(record).astype(np.uint64))
     word = np.ascontiguousarray(np.broadcast_to(word, np.broadcast_shapes(step.shape, word.shape)))
     return word[..., None].view(np.uint32)
@@ -242,51 +250,59 @@ def _feistel(
 
     def add_reduced(part: np.ndarray, size: np.ndarray) -> None:
         """``part = (part + word % size) % size``, part being below size."""
-        np.floor_divide(word, size, spare)
-        np.multiply(spare, size, spare)
-        np.subtract(word, spare, word)
-        np.add(part, word, part)
-        np.subtract(part, size, spare)  # wraps around to a huge number where part was below
-        np.minimum(part, spare, out=part)
+        floor_divide(word, size, spare)
+        multiply(spare, size, spare)
+        subtract(word, spare, word)
+        add(part, word, part)
+        subtract(part, size, spare)  # wraps around to a huge number where part was below
+        minimum(part, spare, out=part)
 
     for in_low, in_high in _round_keys(key):
-        np.bitwise_xor(low, in_low, word)
-        np.add(word, _GOLDEN_ARRAY, word)
+        bitwise_xor(low, in_low, word)
+        add(word, _GOLDEN_ARRAY, word)
         _scramble(word, spare)
         add_reduced(high, rows_)
-        np.add(high, in_high, word)
+        add(high, in_high, word)
         _scramble(word, spare)
         add_reduced(low, columns_)
-    np.multiply(high, columns_, high)
-    return np.add(high, low, high)
+    multiply(high, columns_, high)
+    return add(high, low, high)
 
 
-def _round_keys(key: np.ndarray | np.uint64) -> list[tuple[np.ndarray, np.ndarray]]:
+def _round_keys(key: np.ndarray | np.uint64) -> Sequence[tuple[np.ndarray, np.ndarray]]:
     """What each round mixes into the lower part, and, with `_mix`'s first addend, the higher."""
-    further = [np.uint64((int(salt) + int(_GOLDEN)) % 2**64) for salt in _SALTS]
     if isinstance(key, np.ndarray):
-        return [(key ^ salt, key + more) for salt, more in zip(_SALTS, further, strict=True)]
-    number = int(key)
+        return [(key ^ salt, key + more) for salt, more in zip(_SALTS, _FURTHER, strict=True)]
+    return _round_keys_of(int(key))
+
+
+@functools.lru_cache(maxsize=256)
+def _round_keys_of(key: int) -> Sequence[tuple[np.ndarray, np.ndarray]]:
     return [
-        (np.array(number ^ int(salt), np.uint64), np.array((number + int(more)) % 2**64, np.uint64))
-        for salt, more in zip(_SALTS, further, strict=True)
+        (np.array(key ^ int(salt), np.uint64), np.array((key + int(more)) % 2**64, np.uint64))
+        for salt, more in zip(_SALTS, _FURTHER, strict=True)
     ]
 
 
 def _scramble(x: np.ndarray, spare: np.ndarray) -> None:
     """What follows the first addition of `_mix`, in place."""
-    np.right_shift(x, _SHIFTS[0], spare)
-    np.bitwise_xor(x, spare, x)
-    np.multiply(x, _FACTORS[0], x)
-    np.right_shift(x, _SHIFTS[1], spare)
-    np.bitwise_xor(x, spare, x)
-    np.multiply(x, _FACTORS[1], x)
-    np.right_shift(x, _SHIFTS[2], spare)
-    np.bitwise_xor(x, spare, x)
+    right_shift(x, _SHIFTS[0], spare)
+    bitwise_xor(x, spare, x)
+    multiply(x, _FACTORS[0], x)
+    right_shift(x, _SHIFTS[1], spare)
+    bitwise_xor(x, spare, x)
+    multiply(x, _FACTORS[1], x)
+    right_shift(x, _SHIFTS[2], spare)
+    bitwise_xor(x, spare, x)
 
 
-def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
+def _mix(x: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
     """SplitMix64's finaliser (Steele, Lea and Flood, 2014): every bit of x moves every bit out."""
-    mixed = np.array(x, np.uint64, ndmin=1) + _GOLDEN
+    if np.ndim(x) == 0:  # one number is mixed sooner without NumPy
+        word = (int(x) + int(_GOLDEN)) % 2**64
+        word = (word ^ (word >> 30)) * int(_FACTORS[0]) % 2**64
+        word = (word ^ (word >> 27)) * int(_FACTORS[1]) % 2**64
+        return np.uint64(word ^ (word >> 31))
+    mixed = np.asarray(x, np.uint64) + _GOLDEN
     _scramble(mixed, np.empty_like(mixed))
-    return mixed.reshape(np.shape(x))
+    return mixed

@@ -28,7 +28,8 @@ class _Steps:
 
     def __init__(self, pipeline: Any, first: int):
         self.pipeline, self.first = pipeline, first
-        self.wide = bool(jax.config.jax_enable_x64)  # a worker has settings of its own
+        config: Any = jax.config
+        self.wide = bool(config.jax_enable_x64)  # a worker has settings of its own
 
     def __len__(self) -> int:
         return sys.maxsize - self.first

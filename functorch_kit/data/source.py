@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -42,8 +42,8 @@ class Source(Protocol):
     """Records that are read by number, a batch at a time.
 
     A source may also have ``name`` (for titles and messages), ``labels`` (all classes, where they
-    cost little), ``class_names``, and ``decodes`` (records are worked on one by one, so that
-    several threads help).
+    cost little), ``class_names``, ``decodes`` (records are worked on one by one) and ``is_fixed``
+    (a record is the same whenever it is read, so that it is checked once).
 
     Example:
         >>> isinstance(ArraySource({"x": np.zeros((3, 2))}), Source)
@@ -82,6 +82,7 @@ class ArraySource:
     arrays: Mapping[str, np.ndarray]
     name: str = "arrays"
     class_names: tuple[str, ...] = ()
+    is_fixed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         lengths = {name: len(array) for name, array in self.arrays.items()}
@@ -145,7 +146,7 @@ class DecodedSource:
 
     count: int
     record: Callable[[int], Mapping[str, Any]]
-    spec: RecordSpec  # pyright: ignore[reportIncompatibleMethodOverride]
+    spec: RecordSpec
     name: str = "records"
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
@@ -226,6 +227,11 @@ class Subset:
     def decodes(self) -> bool:
         """As the whole does."""
         return getattr(self.source, "decodes", False)
+
+    @property
+    def is_fixed(self) -> bool:
+        """As the whole is."""
+        return getattr(self.source, "is_fixed", False)
 
     def batch(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """The records with these numbers (n,)."""

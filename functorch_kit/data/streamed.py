@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import threading
 import time
@@ -23,6 +24,7 @@ CHECKS = ("refuse", "skip", "off")
 _DECODED_BLOCK_STEPS = 8
 # Large enough that finding the records' numbers costs little, small enough to stay near a cache.
 _BLOCK_BYTES = 16 << 20
+_MOST_KNOWN = 1 << 28
 _clock = threading.Lock()
 
 
@@ -189,21 +191,34 @@ class Streamed:
             self._took("read", time.perf_counter() - began)
             if self.check == "refuse":
                 began = time.perf_counter()
-                own = {name: out[name] for name in self.source.spec}
-                found = first_fault(own, self.classes)
+                self._check(out, index)
                 self._took("check", time.perf_counter() - began)
-                if found is not None:
-                    record = record_of(self.source, int(index[found[0]]))
-                    raise RecordError(name_of(self.source), record, found[1])
         if "weight" not in out:
             return
-        mask = np.ones(len(index), np.float32) if weight is None else weight
+        mask: Any = np.ones(len(index), np.float32) if weight is None else weight
         mask = mask if bad is None else mask * ~bad
         if "weight" in self.source.spec:
             own = out["weight"]
             out["weight"][...] = own * mask.reshape(-1, *(1,) * (own.ndim - 1)).astype(own.dtype)
         else:
             out["weight"][...] = mask
+
+    def _check(self, out: dict[str, np.ndarray], index: np.ndarray) -> None:
+        """Refuse bad records; of a source that is fixed, each is looked at when it first comes."""
+        if self._sound is not None and self._sound[index].all():
+            return
+        found = first_fault({name: out[name] for name in self.source.spec}, self.classes)
+        if found is not None:
+            record = record_of(self.source, int(index[found[0]]))
+            raise RecordError(name_of(self.source), record, found[1])
+        if self._sound is not None:
+            self._sound[index] = True
+
+    @functools.cached_property
+    def _sound(self) -> np.ndarray | None:
+        """Which records are known to be sound; None where that is not kept."""
+        is_kept = getattr(self.source, "is_fixed", False) and len(self.source) <= _MOST_KNOWN
+        return np.zeros(len(self.source), bool) if is_kept else None
 
     def _fill(self, out: dict[str, np.ndarray], index: np.ndarray) -> None:
         """Read into ``out``, what JAX does not compute in by way of a copy."""
@@ -288,7 +303,7 @@ def first_fault(batch: dict[str, np.ndarray], classes: int = 0) -> tuple[int, st
             label = y[place] if y.ndim == 1 else y[place][wrong[place]][0]
             return place, f"its class is {label}: classes count from 0 to {classes - 1}"
     for name, leaf in batch.items():
-        if jax.dtypes.issubdtype(leaf.dtype, np.inexact) and not _all_finite(leaf):
+        if jnp.issubdtype(leaf.dtype, np.inexact) and not _all_finite(leaf):
             finite = np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)
             if not finite.all():
                 return int(np.argmin(finite)), f"{name} has a value that is not finite"

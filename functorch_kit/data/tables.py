@@ -51,7 +51,8 @@ def read_table(
     names = table.column_names
     if len(set(names)) != len(names):
         raise DataError(f"table {str(path)!r} has two columns of one name: rename one")
-    target = names[-1] if target is None and names else target
+    if target is None:
+        target = names[-1] if names else ""
     if target not in names:
         raise DataError(
             f"table {str(path)!r} has no column {target!r}: data.target is one of"

@@ -86,7 +86,7 @@ def test_reading_overlaps_with_what_the_caller_does():
 def test_decoding_goes_to_threads_where_they_are_faster_and_it_is_said():
     source = Slow(0.02, decodes=True)
     feed = Feed(Streamed(source, Shuffled(64, 8)), steps=2, threads=4)
-    for number in range(5):
+    for number in range(7):
         feed(number)
     feed.close()
     assert feed.mode == "prefetch, 4 threads"
@@ -107,7 +107,7 @@ class Locked(Slow):
 
 def test_decoding_stays_on_one_thread_where_more_are_no_faster():
     feed = Feed(Streamed(Locked(0.02, decodes=True), Shuffled(64, 8)), steps=2, threads=4)
-    for number in range(4):
+    for number in range(7):
         feed(number)
     feed.close()
     assert feed.mode == "prefetch"

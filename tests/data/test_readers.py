@@ -307,5 +307,5 @@ def test_token_files_that_cannot_be_used_are_refused(tmp_path: Path, content, op
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
-        data.token_bins(path, **{"batch_size": 2, "context": 64, **options})
+        data.token_bins(path, **dict[str, Any]({"batch_size": 2, "context": 64, **options}))
     assert "\n" not in str(caught.value)

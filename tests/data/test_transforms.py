@@ -125,9 +125,9 @@ def test_the_share_of_mixup_is_beta_distributed():
 def test_cutmix_counts_the_pixels_that_are_seen():
     x = jnp.concatenate([jnp.zeros((50, 6, 7, 2)), jnp.ones((50, 6, 7, 2))])
     mixed = data.mixtures(cutmix=1.0)(_keys(100), {"x": x, "y": jnp.arange(100)})
-    own = np.asarray(mixed["x"] == x).all(-1)
+    own: Any = np.asarray(mixed["x"] == x).all(-1)
     np.testing.assert_allclose(own.mean((1, 2)), mixed["share"], atol=1e-6)
-    for mask in ~own:
+    for mask in np.logical_not(own):
         rows, columns = np.nonzero(mask)
         if len(rows):
             assert len(rows) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
@@ -195,8 +195,9 @@ def test_autocontrast_stretches_each_channel_to_the_whole_range():
 
 def test_a_transform_too_large_for_the_image_is_refused():
     for name in ("crop", "cutout"):
+        options: dict[str, Any] = {name: 6}
         with pytest.raises(data.DataError, match=f"data.{name} is 6, and images are 6×5: give 5"):
-            data.image_transforms(shape=(6, 5, 3), **{name: 6})
+            data.image_transforms(shape=(6, 5, 3), **options)
 
 
 def test_a_transform_keeps_the_weights_of_the_batch():
