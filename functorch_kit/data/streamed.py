@@ -198,7 +198,7 @@ class Streamed:
         mask: Any = np.ones(len(index), np.float32) if weight is None else weight
         mask = mask if bad is None else mask * ~bad
         if "weight" in self.source.spec:
-            own = out["weight"]
+            own: Any = out["weight"]
             out["weight"][...] = own * mask.reshape(-1, *(1,) * (own.ndim - 1)).astype(own.dtype)
         else:
             out["weight"][...] = mask

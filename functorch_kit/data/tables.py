@@ -51,11 +51,10 @@ def read_table(
     names = table.column_names
     if len(set(names)) != len(names):
         raise DataError(f"table {str(path)!r} has two columns of one name: rename one")
-    if target is None:
-        target = names[-1] if names else ""
-    if target not in names:
+    chosen = str(names[-1] if names else "") if target is None else target
+    if chosen not in names:
         raise DataError(
-            f"table {str(path)!r} has no column {target!r}: data.target is one of"
+            f"table {str(path)!r} has no column {chosen!r}: data.target is one of"
             f" {', '.join(names[:20])}"
         )
     if len(names) < 2 or table.num_rows == 0:
@@ -63,8 +62,8 @@ def read_table(
             f"table {str(path)!r} has {table.num_rows} rows and {len(names)} columns:"
             " it takes one row and two columns at least"
         )
-    columns = [_numbers(table, name, path) for name in names if name != target]
-    y, classes = _target(table, target, path)
+    columns = [_numbers(table, name, path) for name in names if name != chosen]
+    y, classes = _target(table, chosen, path)
     return {"x": np.stack(columns, axis=1), "y": y}, classes
 
 

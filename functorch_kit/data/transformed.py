@@ -77,7 +77,7 @@ class Transformed:
         """How many steps' rows to read at once, at most."""
         return getattr(self.inner, "most_block_steps", None)
 
-    @property
+    @functools.cached_property
     def spec(self) -> Spec:
         """Shapes and dtypes of a batch."""
         keys = self._key_spec["transform_key"] if self.random else None

@@ -63,8 +63,12 @@ def test_threads_read_the_very_batches_that_one_reads():
     pipeline = Streamed(Slow(0.0, True), Shuffled(64, 8, seed=1), classes=3)
     with ThreadPoolExecutor(5) as pool:
         _equal(pipeline.rows_by(pool, 7, 2), pipeline.rows(7, 2))
-        skipping = dataclasses.replace(pipeline, check="skip")
-        _equal(skipping.rows_by(pool, 7, 2), skipping.rows(7, 2))
+        x = X.copy()
+        x[pipeline.order.rows(7, 1)["index"][0, 5]] = np.nan
+        source = ArraySource({"x": x, "y": Y})
+        skipping = dataclasses.replace(pipeline, source=source, check="skip")
+        _equal(skipping.rows_by(pool, 7, 1), skipping.rows(7, 1))
+        assert float(skipping(7)["weight"].sum()) == 7
 
 
 def test_reading_overlaps_with_what_the_caller_does():

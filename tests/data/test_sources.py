@@ -15,6 +15,7 @@ import pytest
 
 from functorch_kit import data
 from functorch_kit.data import ArraySource, DataError, RecordError, Source, Subset
+from functorch_kit.data.streamed import CHECKS
 
 X = np.random.default_rng(0).normal(size=(40, 3, 2)).astype(np.float32)
 Y = np.arange(40) % 4
@@ -304,6 +305,32 @@ def test_a_record_of_a_part_is_named_by_its_number_in_the_whole():
     parts = data.from_source(source, batch_size=2, validation=0.3, test=0.3)
     with pytest.raises(RecordError, match="record 7: x has a value"):
         _ = [part(step) for part in parts[:3] for step in range(part.steps or 6)]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_number_that_does_not_fit_is_never_wrapped_around(check: str):
+    values = np.arange(8)
+    values[5] = 2**32 + 1
+    source = ArraySource({"x": np.zeros((8, 2)), "n": values}, "points")
+    pipeline = data.Streamed(source, data.Shuffled(8, 8), check)
+    if check == "skip":
+        assert float(pipeline(0)["weight"].sum()) == 7
+        assert pipeline.skipped == {5: "n has a number beyond int32"}
+    else:
+        with pytest.raises(RecordError, match="points, record 5: n has a number beyond int32"):
+            pipeline(0)
+
+
+def test_a_record_of_a_fixed_source_is_checked_when_it_first_comes():
+    x = np.zeros((64, 3), np.float32)
+    x[37] = np.inf
+    pipeline = data.Streamed(ArraySource({"x": x}), data.Shuffled(64, 8, seed=1))
+    bad = next(step for step in range(8) if 37 in pipeline.order.rows(step, 1)["index"])
+    for step in [step for step in range(8) if step != bad] * 2:
+        pipeline(step)
+    for _ in range(2):
+        with pytest.raises(RecordError, match="record 37"):
+            pipeline(bad)
 
 
 class Columns(list):
