@@ -41,9 +41,10 @@ def rand_augment(layers: int = 2, magnitude: int = 9) -> Transform:
     strength = magnitude / 30
 
     def change(key: Any, image: Any) -> Any:
-        for layer in range(layers):
-            image = _one(jax.random.fold_in(key, layer), image, strength)
-        return image
+        def layer(number: Any, image: Any) -> Any:
+            return _one(jax.random.fold_in(key, number), image, strength)
+
+        return jax.lax.fori_loop(0, layers, layer, image)
 
     return each_image(change)
 
@@ -102,22 +103,30 @@ def _matrix(choice: Any, strength: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _resampled(image: Any, matrix: Any) -> Any:
-    height, width, channels = image.shape
-    middle = jnp.array([(height - 1) / 2, (width - 1) / 2], image.dtype)
-    rows, columns = jnp.meshgrid(
+    """The image at other places, between four pixels each; grey where it ends."""
+    height, width, _ = image.shape
+    middle = ((height - 1) / 2, (width - 1) / 2)
+    grid = jnp.meshgrid(
         jnp.arange(height, dtype=image.dtype) - middle[0],
         jnp.arange(width, dtype=image.dtype) - middle[1],
         indexing="ij",
     )
-    places = [
-        matrix[axis, 0] * rows + matrix[axis, 1] * columns + matrix[axis, 2] + middle[axis]
+    row, column = (
+        matrix[axis, 0] * grid[0] + matrix[axis, 1] * grid[1] + matrix[axis, 2] + middle[axis]
         for axis in (0, 1)
-    ]
+    )
+    top, left = jnp.floor(row), jnp.floor(column)
+    down, right = (row - top)[..., None], (column - left)[..., None]
+    top, left = top.astype(jnp.int32), left.astype(jnp.int32)
 
-    def of_channel(channel: Any) -> Any:
-        return jax.scipy.ndimage.map_coordinates(channel, places, order=1, cval=0.5)
+    def pixels(rows: Any, columns: Any) -> Any:
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        found = image[jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)]
+        return jnp.where(inside[..., None], found, 0.5)
 
-    return jnp.stack([of_channel(image[..., c]) for c in range(channels)], axis=-1)
+    above = (1 - right) * pixels(top, left) + right * pixels(top, left + 1)
+    below = (1 - right) * pixels(top + 1, left) + right * pixels(top + 1, left + 1)
+    return (1 - down) * above + down * below
 
 
 def _autocontrast(image: Any, strength: Any) -> Any:
@@ -127,7 +136,6 @@ def _autocontrast(image: Any, strength: Any) -> Any:
 
 def _equalize(image: Any, strength: Any) -> Any:
     """Each channel's levels made equally frequent, by its cumulative histogram."""
-    channels = image.shape[-1]
     level = jnp.clip(jnp.round(image * (_LEVELS - 1)), 0, _LEVELS - 1).astype(jnp.int32)
 
     def of_channel(channel: Any) -> Any:
@@ -138,7 +146,7 @@ def _equalize(image: Any, strength: Any) -> Any:
         spread = below[channel].astype(image.dtype) / jnp.maximum(top, 1).astype(image.dtype)
         return jnp.where(top > 0, spread, channel.astype(image.dtype) / (_LEVELS - 1))
 
-    return jnp.stack([of_channel(level[..., c]) for c in range(channels)], axis=-1)
+    return jax.vmap(of_channel, in_axes=-1, out_axes=-1)(level)
 
 
 def _solarize(image: Any, strength: Any) -> Any:

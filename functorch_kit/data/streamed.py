@@ -23,7 +23,7 @@ from functorch_kit.types import Batch, Spec
 CHECKS = ("refuse", "skip", "off")
 _DECODED_BLOCK_STEPS = 8
 # Large enough that finding the records' numbers costs little, small enough to stay near a cache.
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 32 << 20
 _MOST_KNOWN = 1 << 28
 _clock = threading.Lock()
 
