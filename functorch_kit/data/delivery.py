@@ -187,12 +187,13 @@ def each_on_device(pipeline: Any) -> Iterator[Any]:
         >>> [b["x"].tolist() for b in each_on_device(evaluation({"x": np.arange(3.0)}, 2))]
         [[0.0, 1.0], [2.0, 0.0]]
     """
+    on_device = getattr(pipeline, "on_device", lambda step: jax.device_put(pipeline(step)))
     ahead: Future[Any] | None = None
     for step in range(pipeline.steps):
-        batch = jax.device_put(pipeline(step)) if ahead is None else ahead.result()
+        batch = on_device(step) if ahead is None else ahead.result()
         ahead = None
         if step + 1 < pipeline.steps:
-            ahead = _begun(lambda after=step + 1: jax.device_put(pipeline(after)))
+            ahead = _begun(lambda after=step + 1: on_device(after))
         yield batch
 
 

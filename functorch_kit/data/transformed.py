@@ -48,9 +48,12 @@ class Transformed:
 
     def __call__(self, step: int) -> Batch:
         """The batch of one step, on the host."""
-        batch = self.inner(step)
+        return jax.tree.map(np.asarray, self.on_device(step))
+
+    def on_device(self, step: int) -> Batch:
+        """The batch of one step, where it was transformed."""
         keys = self._keys(step, 1)["transform_key"][0] if self.random else None
-        return jax.tree.map(np.asarray, self._jitted(keys, batch))
+        return self._jitted(keys, self.inner(step))
 
     @property
     def order(self) -> Any:

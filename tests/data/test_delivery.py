@@ -14,7 +14,7 @@ import pytest
 
 import functorch_kit as fk
 from functorch_kit import data
-from functorch_kit.data import ArraySource, DataError, Feed, Shuffled, Streamed, diagnosed
+from functorch_kit.data import ArraySource, DataError, Feed, Shuffled, Streamed, delivery, diagnosed
 from functorch_kit.data.rooms import Rooms
 
 X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
@@ -252,12 +252,12 @@ def test_a_block_is_shared_out_over_the_devices_of_a_mesh():
     assert {shard.data.shape for shard in block["x"].addressable_shards} == {(2, 2, 4)}
 
 
-def test_reading_that_turns_slow_is_put_on_a_thread():
-    slow = Slow(0.0)
-    feed = Feed(Streamed(slow, Shuffled(64, 8)), steps=1)
+def test_reading_that_turns_slow_is_put_on_a_thread(monkeypatch: pytest.MonkeyPatch):
+    feed = Feed(Streamed(Slow(0.02), Shuffled(64, 8)), steps=1)
+    monkeypatch.setattr(delivery, "_QUICK_SECONDS", 10.0)
     feed(0)
-    if feed.mode != "inline":
-        pytest.skip("the machine is too busy for a block in a millisecond")
-    object.__setattr__(slow, "seconds", 0.02)
     feed(1)
+    assert feed.mode == "inline"
+    monkeypatch.setattr(delivery, "_QUICK_SECONDS", 1e-3)
+    feed(2)
     assert feed.mode == "prefetch"
