@@ -62,7 +62,8 @@ def changed(operation: str, image: Any, strength: float) -> Any:
         >>> image.reshape(2).tolist()
         [0.25, 0.25]
     """
-    return _apply(jnp.array(OPERATIONS.index(operation)), image, jnp.array(strength, image.dtype))
+    choice, strength = jnp.array(OPERATIONS.index(operation)), jnp.array(strength, image.dtype)
+    return _applied(choice, image, strength)
 
 
 def _one(key: Any, image: Any, strength: float) -> Any:
@@ -82,6 +83,9 @@ def _apply(choice: Any, image: Any, strength: Any) -> Any:
         wanted = choice == _GEOMETRIC + place
         moved = jnp.where(wanted, colour(image, strength), moved)
     return jnp.clip(moved, 0, 1)
+
+
+_applied = jax.jit(_apply)
 
 
 def _matrix(choice: Any, strength: Any, shape: tuple[int, ...]) -> Any:

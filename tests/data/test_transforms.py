@@ -35,7 +35,7 @@ def _parts(resident: bool | None = None, seed: int = 0, **options: Any) -> data.
 
 @pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
 def test_the_batch_inside_a_program_is_the_batch_on_the_host_at_any_step(resident: bool):
-    pipeline = _parts(resident, **EVERYTHING).train
+    pipeline = _parts(resident, **EVERYTHING if resident else SOME).train
     constant = jax.device_put(pipeline.constant())
     inside = jax.jit(pipeline.batch)
     rows = pipeline.rows(5, 3)
@@ -178,10 +178,10 @@ def test_translations_and_shears_move_pixels_where_they_should():
 
 
 def test_equalize_makes_the_levels_of_a_channel_equally_frequent():
-    skewed = jnp.asarray(RANDOM.uniform(size=(64, 64, 1)) ** 4, jnp.float32)
+    skewed = jnp.asarray(RANDOM.uniform(size=(20, 20, 1)) ** 4, jnp.float32)
     found = np.asarray(changed("equalize", skewed, 0.0))
     assert np.quantile(found, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
-    flat = jnp.full((4, 4, 1), 0.2)
+    flat = jnp.full((20, 20, 1), 0.2)
     np.testing.assert_allclose(changed("equalize", flat, 0.0), 0.2, atol=1e-6)
 
 
@@ -189,7 +189,7 @@ def test_autocontrast_stretches_each_channel_to_the_whole_range():
     found = np.asarray(changed("autocontrast", 0.2 + 0.5 * IMAGE, 0.0))
     np.testing.assert_allclose(found.min((0, 1)), 0, atol=1e-6)
     np.testing.assert_allclose(found.max((0, 1)), 1, atol=1e-6)
-    np.testing.assert_allclose(changed("autocontrast", jnp.full((3, 3, 1), 0.4), 0.0), 0.4)
+    np.testing.assert_allclose(changed("autocontrast", jnp.full((20, 20, 1), 0.4), 0.0), 0.4)
 
 
 def test_a_transform_too_large_for_the_image_is_refused():
