@@ -24,7 +24,7 @@ from functorch_kit.data.mapped import MappedSource, mapped
 from functorch_kit.data.mixing import Among, Curriculum, Joined, Mixture, Shard, shard
 from functorch_kit.data.order import Order, Sequential, Shuffled, permuted
 from functorch_kit.data.packing import Packed, PackingIndex, documents, pack
-from functorch_kit.data.parts import first_batch_fits, from_source
+from functorch_kit.data.parts import first_batch_fits, from_source, mixed
 from functorch_kit.data.pipeline import Data, DataError, Pipeline, evaluation, training
 from functorch_kit.data.processes import InProcesses
 from functorch_kit.data.randaugment import rand_augment
@@ -93,6 +93,7 @@ __all__ = [
     "images",
     "items",
     "mapped",
+    "mixed",
     "mixtures",
     "npy",
     "npz",

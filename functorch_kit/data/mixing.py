@@ -135,6 +135,11 @@ class Joined:
         """Shape and dtype of each part of one record."""
         return self.sources[0].spec
 
+    def origin(self, number: int) -> tuple[Any, int]:
+        """The source that a record comes from, and its number there."""
+        k = int(np.searchsorted(self._ends, number, side="right"))
+        return self.sources[k], number - int(self._ends[k]) + len(self.sources[k])
+
     def batch(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """The records with these numbers (n,)."""
         in_range(self, index)

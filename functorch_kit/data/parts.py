@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from functorch_kit.data.mixing import Joined, Mixture
 from functorch_kit.data.order import Sequential, Shuffled
 from functorch_kit.data.pipeline import Data, DataError, evaluation, training
 from functorch_kit.data.processes import InProcesses
@@ -110,6 +112,49 @@ def from_source(
         made.append(pipeline)
     # One batch size for both: one compiled program evaluates them.
     return Data(*made, class_names=names, name=name_of(source))
+
+
+def mixed(
+    sources: Sequence[Any],
+    weights: Sequence[float],
+    *,
+    batch_size: int,
+    seed: int = 0,
+    check: str = "refuse",
+) -> Streamed:
+    """Training batches drawn from several sources in given proportions.
+
+    Args:
+        sources: of one spec, and with the same classes where they have any.
+        weights: share of each; they need not add up to 1.
+        batch_size: records in a batch.
+        seed: of the order.
+        check: see ``Streamed``.
+
+    Returns:
+        A pipeline: ``Data(mixed(…), validation, test)`` is what ``fit`` takes.
+
+    Raises:
+        DataError: sources that differ, or shares that cannot be.
+
+    Example:
+        >>> from functorch_kit.data import ArraySource
+        >>> few, many = (ArraySource({"x": np.full(n, n)}) for n in (3, 1000))
+        >>> batch = mixed([few, many], [0.25, 0.75], batch_size=10_000)(0)
+        >>> int((batch["x"] == 3).sum())
+        2500
+    """
+    joined = Joined(*sources)
+    named = [_class_names(each, None) for each in sources]
+    for each, names in zip(sources, named, strict=True):
+        # Classes are numbers: two sources must mean the same by them, or know no names.
+        if names[: len(named[0])] != named[0][: len(names)]:
+            raise DataError(
+                f"{name_of(each)} has other classes than {name_of(sources[0])}: number them alike"
+            )
+    counts = tuple(len(each) for each in sources)
+    order = Mixture(counts, tuple(map(float, weights)), batch_size, seed)
+    return Streamed(joined, order, check, max(map(len, named)))
 
 
 def _pipeline(

@@ -223,6 +223,10 @@ class Subset:
         """That of the whole, whose record numbers messages name."""
         return name_of(self.source)
 
+    def origin(self, number: int) -> tuple[Any, int]:
+        """The whole, and a record's number in it."""
+        return self.source, int(self.records[number])
+
     @property
     def decodes(self) -> bool:
         """As the whole does."""
@@ -308,6 +312,19 @@ def record_of(source: Any, number: int) -> int:
     while isinstance(source, Subset):
         source, number = source.source, int(source.records[number])
     return number
+
+
+def refused(source: Any, number: int, reason: str) -> RecordError:
+    """The error that names a record as its file knows it, whatever parts were taken or joined.
+
+    Example:
+        >>> part = Subset(ArraySource({"x": np.arange(9)}, "points"), np.array([8, 4]))
+        >>> print(refused(part, 1, "it is bad"))
+        points, record 4: it is bad
+    """
+    while hasattr(source, "origin"):
+        source, number = source.origin(number)
+    return RecordError(name_of(source), number, reason)
 
 
 def first_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from functorch_kit.data.order import Order, steps_per_epoch
 from functorch_kit.data.pipeline import DataError
 from functorch_kit.data.rooms import Rooms
-from functorch_kit.data.source import RecordError, fill, first_line, name_of, record_of
+from functorch_kit.data.source import fill, first_line, name_of, record_of
 from functorch_kit.types import Batch, Spec
 
 CHECKS = ("refuse", "skip", "off")
@@ -209,8 +209,7 @@ class Streamed:
             return
         found = first_fault({name: out[name] for name in self.source.spec}, self.classes)
         if found is not None:
-            record = record_of(self.source, int(index[found[0]]))
-            raise RecordError(name_of(self.source), record, found[1])
+            raise refused(self.source, int(index[found[0]]), found[1])
         if self._sound is not None:
             self._sound[index] = True
 
@@ -239,11 +238,8 @@ class Streamed:
             out[...] = wide.astype(out.dtype)
         if np.issubdtype(out.dtype, np.integer) and (wrong := out != wide).any():
             place = int(np.argmax(wrong.reshape(len(wide), -1).any(axis=1)))
-            raise RecordError(
-                name_of(self.source),
-                record_of(self.source, int(index[place])),
-                f"{name} has a number beyond {out.dtype}",
-            )
+            number = int(index[place])
+            raise refused(self.source, number, f"{name} has a number beyond {out.dtype}")
 
     def _took(self, stage: str, seconds: float) -> None:
         with _clock:
@@ -272,8 +268,8 @@ class Streamed:
                 bad[place] = True
                 reasons[record_of(self.source, int(index[place]))] = reason
         if bad.all():
-            number, reason = next(iter(reasons.items()))
-            raise RecordError(name_of(self.source), number, f"{reason}, as all of its batch")
+            reason = next(iter(reasons.values()))
+            raise refused(self.source, int(index[0]), f"{reason}, as all of its batch")
         self.skipped.update(reasons)
         good = int(np.argmin(bad))
         for leaf in parts.values():

@@ -135,6 +135,28 @@ def test_two_data_sets_of_a_mixture_are_not_shuffled_alike():
     assert len(first & second) < 400  # by chance one in twenty: 250
 
 
+def test_sources_are_mixed_by_share_and_classes_that_differ_are_refused():
+    one, two = (
+        ArraySource({"x": np.full(n, float(n), np.float32), "y": np.arange(n) % 3}, f"of {n}")
+        for n in (30, 60)
+    )
+    pipeline = data.mixed([one, two], [3, 1], batch_size=100, seed=2)
+    x = np.concatenate([pipeline(step)["x"] for step in range(100)])
+    assert (x == 30).sum() == 7500
+    named = ArraySource(dict(two.arrays), "named", ("a", "b", "c"))
+    with pytest.raises(DataError, match="named has other classes than of 30"):
+        data.mixed([one, named], [1, 1], batch_size=4)
+    x = two.arrays["x"].copy()
+    x[7] = np.nan
+    bad = data.mixed([one, ArraySource({**two.arrays, "x": x}, "bad")], [1, 1], batch_size=400)
+    with pytest.raises(DataError, match="bad, record 7: x has a value that is not finite"):
+        bad(0)
+    y = two.arrays["y"].copy()
+    y[7] = -1
+    with pytest.raises(DataError, match="record 7: its class is -1"):
+        data.mixed([one, ArraySource({"x": two.arrays["x"], "y": y})], [1, 1], batch_size=4)
+
+
 def test_joined_sources_are_numbered_through():
     one, two = ({"x": np.arange(n, dtype=np.float32) + 100 * n} for n in (3, 5))
     joined = Joined(ArraySource(one), ArraySource(two))
