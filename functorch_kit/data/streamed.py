@@ -17,7 +17,7 @@ import numpy as np
 from functorch_kit.data.order import Order, steps_per_epoch
 from functorch_kit.data.pipeline import DataError
 from functorch_kit.data.rooms import Rooms
-from functorch_kit.data.source import fill, first_line, name_of, record_of
+from functorch_kit.data.source import fill, first_line, name_of, record_of, refused
 from functorch_kit.types import Batch, Spec
 
 CHECKS = ("refuse", "skip", "off")
