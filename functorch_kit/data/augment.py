@@ -51,7 +51,8 @@ def scaled(mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,)) -> Tra
 
     def transform(keys: Any, batch: Batch) -> Batch:
         x = as_floats(batch["x"])
-        shift, factor = (jnp.array(v, x.dtype).reshape(1, 1, 1, -1) for v in (mean, std))
+        axes = (1,) * (x.ndim - 1)
+        shift, factor = (jnp.array(v, x.dtype).reshape(*axes, -1) for v in (mean, std))
         return {**batch, "x": (x - shift) / factor}
 
     return transform

@@ -104,7 +104,7 @@ class Feed:
             wait_seconds: while the device had nothing to do for want of input.
             compute_seconds: while it had.
         """
-        records = self._blocks * self._steps * self._pipeline.order.batch_size
+        records = self._blocks * self._steps * _records_a_step(self._pipeline)
         seconds = dict(getattr(_source_of(self._pipeline), "seconds", None) or {})
         seconds = seconds or {"read": self._making}
         return diagnosed(
@@ -158,7 +158,7 @@ class Feed:
     def _settle(self, workers: int, making: float, whole: float) -> None:
         if self.mode == "resident":
             return
-        records = self._steps * self._pipeline.order.batch_size
+        records = self._steps * _records_a_step(self._pipeline)
         # The better one: the first blocks take memory that has never been touched.
         self._rates[workers] = max(self._rates.get(workers, 0.0), records / max(making, 1e-9))
         if self._blocks == 1 and whole < _QUICK_SECONDS:
@@ -251,6 +251,14 @@ def _source_of(pipeline: Any) -> Any:
     while hasattr(pipeline, "inner"):
         pipeline = pipeline.inner
     return pipeline
+
+
+def _records_a_step(pipeline: Any) -> int:
+    order = getattr(pipeline, "order", None)
+    if order is not None:
+        return order.batch_size
+    leaves = jax.tree.leaves(pipeline.row_spec)  # of several pipelines side by side
+    return leaves[0].shape[0] if leaves and leaves[0].shape else 1
 
 
 def _decodes(pipeline: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from functorch_kit.data.order import keyed, permuted, shuffled, steps_per_epoch
+from functorch_kit.data.order import keyed, permuted, reseeded, shuffled, steps_per_epoch
 from functorch_kit.data.pipeline import DataError
 from functorch_kit.data.source import RecordSpec, in_range, name_of
 
@@ -135,6 +135,10 @@ class Joined:
         """Shape and dtype of each part of one record."""
         return self.sources[0].spec
 
+    def digest(self) -> list[Any]:
+        """What makes two of them the same."""
+        return list(self.sources)
+
     def origin(self, number: int) -> tuple[Any, int]:
         """The source that a record comes from, and its number there."""
         k = int(np.searchsorted(self._ends, number, side="right"))
@@ -190,6 +194,10 @@ class Curriculum:
             raise DataError(f"stages have batches of {sorted(sizes)} records: give one size")
         if any(getattr(order, "steps", None) is not None for _, order in self.stages):
             raise DataError("a stage has an end (Sequential): give endless orders")
+
+    def seeded(self, seed: int) -> Curriculum:
+        """The same stages, each in the order of another seed."""
+        return Curriculum(tuple((begin, reseeded(order, seed)) for begin, order in self.stages))
 
     @property
     def count(self) -> int:

@@ -176,6 +176,23 @@ def keyed(seed: int, number: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
     return _mix(number + of_seed)
 
 
+def reseeded(order: Any, seed: int) -> Any:
+    """The same order of another seed, also where it is inside another one.
+
+    Example:
+        >>> reseeded(Shuffled(5, 2, seed=1), 7).seed, reseeded(Sequential(5, 2), 7)
+        (7, Sequential(count=5, batch_size=2))
+    """
+    if hasattr(order, "seeded"):
+        return order.seeded(seed)
+    names = {field.name for field in dataclasses.fields(order)}
+    if "seed" in names:
+        return dataclasses.replace(order, seed=seed)
+    if "order" in names:
+        return dataclasses.replace(order, order=reseeded(order.order, seed))
+    return order
+
+
 def steps_per_epoch(order: Any) -> int:
     """Batches that it takes to see every record of an order, rounded up unless it says otherwise.
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order, Sequential, Shuffled, steps_per_epoch
+from functorch_kit.data.order import Order, Sequential, Shuffled, reseeded, steps_per_epoch
 from functorch_kit.data.pipeline import Data, DataError
 from functorch_kit.data.text import Characters
 from functorch_kit.types import Batch, Spec
@@ -129,6 +129,10 @@ class Packed:
     def __call__(self, step: int) -> Batch:
         """The batch of one step, on the host."""
         return jax.tree.map(lambda leaf: leaf[0], self._gather(self.order.rows(step, 1)))
+
+    def seeded(self, seed: int) -> Packed:
+        """The same windows in the order of another seed."""
+        return dataclasses.replace(self, order=reseeded(self.order, seed))
 
     @property
     def steps(self) -> int | None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order, Sequential, Shuffled, steps_per_epoch
+from functorch_kit.data.order import Order, Sequential, Shuffled, reseeded, steps_per_epoch
 from functorch_kit.errors import UserError
 from functorch_kit.types import Batch, Spec
 
@@ -58,7 +58,7 @@ class Pipeline:
 
     def seeded(self, seed: int) -> Pipeline:
         """The same records in the order of another seed."""
-        return dataclasses.replace(self, order=dataclasses.replace(self.order, seed=seed))
+        return dataclasses.replace(self, order=reseeded(self.order, seed))
 
     @property
     def steps(self) -> int | None:

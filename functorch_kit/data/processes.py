@@ -112,6 +112,14 @@ class InProcesses:
             rows = [self._row(step) for step in range(start, start + steps)]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
 
+    def seeded(self, seed: int) -> InProcesses:
+        """The same records in the order of another seed, read by processes of its own."""
+        return InProcesses(self.inner.seeded(seed), self.processes, self.patience)
+
+    def digest(self) -> list[Any]:
+        """What makes two of them the same."""
+        return [self.inner]
+
     def close(self) -> None:
         """End the workers."""
         self._stop.set()

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order, steps_per_epoch
+from functorch_kit.data.order import Order, reseeded, steps_per_epoch
 from functorch_kit.data.pipeline import DataError
 from functorch_kit.data.rooms import Rooms
 from functorch_kit.data.source import fill, first_line, name_of, record_of, refused
@@ -74,6 +74,14 @@ class Streamed:
     def __call__(self, step: int) -> Batch:
         """The batch of one step, on the host."""
         return jax.tree.map(lambda leaf: leaf[0], self.rows(step, 1))
+
+    def seeded(self, seed: int) -> Streamed:
+        """The same records in the order of another seed."""
+        return dataclasses.replace(self, order=reseeded(self.order, seed))
+
+    def digest(self) -> list[Any]:
+        """What makes two of them the same; what reading has cost is no part of it."""
+        return [self.source, self.order, self.check, self.classes]
 
     @property
     def steps(self) -> int | None:

@@ -55,6 +55,14 @@ class Transformed:
         keys = self._keys(step, 1)["transform_key"][0] if self.random else None
         return self._jitted(keys, self.inner(step))
 
+    def seeded(self, seed: int) -> Transformed:
+        """The same records in the order of another seed, and with other draws."""
+        return dataclasses.replace(self, inner=self.inner.seeded(seed), seed=seed)
+
+    def digest(self) -> list[Any]:
+        """What makes two of them the same, but for the function: that is its settings' business."""
+        return [self.inner, self.seed, self.random]
+
     @property
     def order(self) -> Any:
         """Which records stand in which batch."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order
+from functorch_kit.data.order import Order, reseeded
 from functorch_kit.types import Batch, Spec
 
 
@@ -49,7 +49,7 @@ class Windows:
 
     def seeded(self, seed: int) -> Windows:
         """The same records in the order of another seed."""
-        return dataclasses.replace(self, order=dataclasses.replace(self.order, seed=seed))
+        return dataclasses.replace(self, order=reseeded(self.order, seed))
 
     @property
     def steps(self) -> int | None:

@@ -65,6 +65,7 @@ class Stepper:
         self, train_step: TrainStep, pipeline: Any, hparams: HParams, state: Spec, form: Form
     ):
         self.form = form
+        self._pipeline = pipeline
         self._constant = jax.device_put(pipeline.constant())
         most = getattr(pipeline, "most_block_steps", None)
         self.capacity = min(block_steps(pipeline.row_spec), most or _BLOCK_STEPS)
@@ -100,7 +101,8 @@ class Stepper:
         old, new = (jax.tree.leaves(each.constant()) for each in (self._pipeline, pipeline))
         if any(one is not another for one, another in zip(old, new, strict=True)):
             other._constant = jax.device_put(pipeline.constant())
-        other._pipeline, other._block, other._running = pipeline, (-1, None), None
+        other._pipeline, other._feed = pipeline, Feed(pipeline, self.capacity)
+        other._block, other._running = (-1, None), None
         other.offset, other.most_steps = 0, 0
         other.input_wait_seconds = other.compute_seconds = other._done = 0.0
         return other

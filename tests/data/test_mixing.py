@@ -24,6 +24,7 @@ from functorch_kit.data import (
     Transformed,
     shard,
 )
+from functorch_kit.data.order import reseeded
 
 quick = settings(max_examples=40, deadline=None)
 ORDERS: dict[str, Any] = {
@@ -226,3 +227,32 @@ def test_a_million_million_records_need_no_room(kind: str):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200_000
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_another_seed_is_another_stream_of_the_same_records(order: Any):
+    source = ArraySource({"x": np.arange(103.0, dtype=np.float32)})
+    pipeline = Streamed(source, order)
+    one, same, other = (pipeline.seeded(seed)(1)["x"] for seed in (8, 8, 9))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any() != isinstance(order, Sequential)
+    drawn = Transformed(pipeline, lambda keys, batch: batch, seed=3).seeded(8)
+    assert drawn.seed == 8
+    np.testing.assert_array_equal(drawn(1)["x"], one)
+    assert Shard(order, 0, 2) != reseeded(Shard(order, 0, 2), 99) or isinstance(order, Sequential)
+
+
+def test_what_reading_has_cost_is_no_part_of_what_data_are(tmp_path: Any):
+    from functorch_kit.sweep.identity import content_digest
+
+    np.save(tmp_path / "x.npy", np.zeros((20, 2), np.float32))
+    sources = {"map": data.mapped(tmp_path), "arrays": ArraySource({"x": np.zeros((20, 2))})}
+    for source in sources.values():
+        for wrap in (lambda p: p, lambda p: Transformed(p, data.scaled(), random=False)):
+            one, other = (wrap(Streamed(source, Shuffled(20, 4))) for _ in range(2))
+            one(3)
+            assert content_digest(one) == content_digest(other)
+            assert content_digest(one) != content_digest(one.seeded(5))
+    before = content_digest(Streamed(sources["map"], Shuffled(20, 4)))
+    np.save(tmp_path / "x.npy", np.ones((20, 2), np.float32))
+    assert content_digest(Streamed(data.mapped(tmp_path), Shuffled(20, 4))) != before
