@@ -62,8 +62,8 @@ def changed(operation: str, image: Any, strength: float) -> Any:
         >>> image.reshape(2).tolist()
         [0.25, 0.25]
     """
-    choice, strength = jnp.array(OPERATIONS.index(operation)), jnp.array(strength, image.dtype)
-    return _applied(choice, image, strength)
+    choice = jnp.array(OPERATIONS.index(operation))
+    return _applied(choice, image, jnp.array(strength, image.dtype))
 
 
 def _one(key: Any, image: Any, strength: float) -> Any:
