@@ -37,7 +37,8 @@ class Feed:
         threads: the most that read; None: as many as there are cores.
 
     Attributes:
-        mode: ``"resident"``, ``"inline"``, ``"prefetch"`` or ``"prefetch, <n> threads"``.
+        mode: ``"resident"``, ``"inline"``, ``"prefetch"``, ``"prefetch, <n> threads"`` or
+            ``"prefetch, <n> worker processes"``.
         reason: why, in words.
 
     Example:
@@ -59,6 +60,7 @@ class Feed:
         self.mode, self.reason = "inline", "nothing has been read yet"
         self._pipeline, self._steps, self._put = pipeline, steps, put
         self._threads = _cores() if threads is None else threads
+        self._processes = _processes_of(pipeline)
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: tuple[int, Future[Any]] | None = None
         self._rates: dict[int, float] = {}
@@ -105,7 +107,9 @@ class Feed:
             compute_seconds: while it had.
         """
         records = self._blocks * self._steps * _records_a_step(self._pipeline)
-        seconds = dict(getattr(_source_of(self._pipeline), "seconds", None) or {})
+        seconds: dict[str, float] = {}
+        if not self._processes:  # those keep their own time
+            seconds = dict(getattr(_source_of(self._pipeline), "seconds", None) or {})
         seconds = seconds or {"read": self._making}
         return diagnosed(
             mode=self.mode,
@@ -117,6 +121,7 @@ class Feed:
             wait_seconds=wait_seconds,
             compute_seconds=compute_seconds,
             decodes=_decodes(self._pipeline),
+            processes=self._processes,
             skipped=len(getattr(_source_of(self._pipeline), "skipped", None) or {}),
         )
 
@@ -146,7 +151,7 @@ class Feed:
 
     def _workers(self) -> int:
         """Threads for the next block: one for two, all of them for two, then what was faster."""
-        if not hasattr(self._pipeline, "rows_by") or self._threads == 1:
+        if not hasattr(self._pipeline, "rows_by") or self._threads == 1 or self._processes:
             return 1
         if self._blocks >= 2 * _TRIED:
             return self._threads if self._gain() >= _GAIN else 1
@@ -165,6 +170,10 @@ class Feed:
             self.mode, self.reason = "inline", f"a block of rows takes {1e3 * whole:.2f} ms"
             return
         if self.mode == "inline" and self._blocks > 1 and whole < 5 * _QUICK_SECONDS:
+            return
+        if self._processes:
+            self.mode = f"prefetch, {self._processes} worker processes"
+            self.reason = f"they give {self._rates[1]:,.0f} records/s at best"
             return
         self.mode = "prefetch"
         self.reason = f"one thread reads {self._rates[1]:,.0f} records/s while the model trains"
@@ -259,6 +268,14 @@ def _records_a_step(pipeline: Any) -> int:
         return order.batch_size
     leaves = jax.tree.leaves(pipeline.row_spec)  # of several pipelines side by side
     return leaves[0].shape[0] if leaves and leaves[0].shape else 1
+
+
+def _processes_of(pipeline: Any) -> int:
+    """How many worker processes read for a pipeline."""
+    # Its own and not those of what it hands on: a pipeline in processes answers for its inner one.
+    while "processes" not in (own := getattr(pipeline, "__dict__", {})) and "inner" in own:
+        pipeline = pipeline.inner
+    return own.get("processes", 0)
 
 
 def _decodes(pipeline: Any) -> bool:

@@ -74,6 +74,7 @@ def diagnosed(
     wait_seconds: float,
     compute_seconds: float,
     decodes: bool = False,
+    processes: int = 0,
     skipped: int = 0,
 ) -> Diagnosis:
     """What measurements say.
@@ -89,6 +90,7 @@ def diagnosed(
         wait_seconds: while the device had nothing to do for want of input.
         compute_seconds: while it had.
         decodes: whether reading is decoding.
+        processes: worker processes that read.
         skipped: records that were skipped.
 
     Example:
@@ -105,4 +107,6 @@ def diagnosed(
     bound = share > _SHARE and blocks > 2
     rate = records / making_seconds if making_seconds > 0 else 0.0
     advice = _ADVICE.get(slowest, "") if bound else ""
+    if advice and processes and slowest in ("read", "decode"):
+        advice = "decode once and save arrays (data.npy), or give more worker processes"
     return Diagnosis(mode, reason, share, rate, stages, slowest, bound, advice, skipped)

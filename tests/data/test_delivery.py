@@ -261,3 +261,19 @@ def test_reading_that_turns_slow_is_put_on_a_thread(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(delivery, "_QUICK_SECONDS", 1e-3)
     feed(2)
     assert feed.mode == "prefetch"
+
+
+def test_worker_processes_are_named_and_no_threads_are_tried_on_them(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    pytest.importorskip("grain")
+    inner = Streamed(Slow(0.002, decodes=True), Shuffled(64, 8))
+    monkeypatch.setattr(data.InProcesses, "rows", lambda self, *asked: self.inner.rows(*asked))
+    reader = data.Transformed(data.InProcesses(inner, 3), data.scaled(), random=False)
+    feed = Feed(reader, steps=2, threads=4)
+    for number in range(7):
+        _equal(feed(number), inner.rows(2 * number, 2))
+    feed.close()
+    assert feed.mode == "prefetch, 3 worker processes"
+    found = feed.diagnosis(wait_seconds=1.0, compute_seconds=1.0)
+    assert (found.slowest_stage, "more worker processes" in found.advice) == ("decode", True)
