@@ -253,7 +253,7 @@ def test_a_block_is_shared_out_over_the_devices_of_a_mesh():
 
 
 def test_reading_that_turns_slow_is_put_on_a_thread(monkeypatch: pytest.MonkeyPatch):
-    feed = Feed(Streamed(Slow(0.02), Shuffled(64, 8)), steps=1)
+    feed = Feed(Streamed(Slow(0.02), Shuffled(64, 8)), steps=1, threads=1)
     monkeypatch.setattr(delivery, "_QUICK_SECONDS", 10.0)
     feed(0)
     feed(1)
