@@ -52,6 +52,17 @@ class Gaussian:
 
 
 @dataclasses.dataclass
+class Spirals:
+    """Points on two spiral arms; which arm, is the class."""
+
+    count: int = setting(100, "number of points", **_COUNT)
+    noise: float = setting(0.05, "standard deviation of the noise", least=0, most=1000)
+    rotations: float = setting(1.0, "turns of an arm", least=0, most=1000)
+    validation: float = setting(0.0, "share held out for validation", **_SHARE)
+    test: float = setting(0.0, "share held out for the test", **_SHARE)
+
+
+@dataclasses.dataclass
 class Sinusoids:
     """Points of sine waves under noise, a regression from one number."""
 
@@ -169,6 +180,7 @@ DATA_SETS: dict[str, type] = {
     "synthetic_images": SyntheticImages,
     "npz": Npz,
     "gaussian": Gaussian,
+    "spirals": Spirals,
     "text": Text,
     "idx": Idx,
     "cifar": Cifar,

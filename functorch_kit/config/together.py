@@ -10,6 +10,7 @@ from functorch_kit.config.data_sets import (
     Images,
     Npz,
     Sinusoids,
+    Spirals,
     Split,
     SyntheticImages,
     TeacherStudent,
@@ -109,9 +110,11 @@ def _of_data(data: Any) -> None:
             )
         case Images(channels=2):
             raise ConfigError("data.channels is 2: give 3 for colours, 1 for grey")
-        case Npz(validation=validation, test=test) | Split(validation=validation, test=test) if (
-            validation + (test or 0)
-        ) >= 1:
+        case (
+            Npz(validation=validation, test=test)
+            | Spirals(validation=validation, test=test)
+            | Split(validation=validation, test=test)
+        ) if (validation + (test or 0)) >= 1:
             raise ConfigError(
                 f"data.validation {validation:g} and data.test {test or 0:g} leave nothing to train"
                 " on: give shares whose sum is below 1"

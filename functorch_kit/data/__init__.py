@@ -30,6 +30,7 @@ from functorch_kit.data.processes import InProcesses
 from functorch_kit.data.randaugment import rand_augment
 from functorch_kit.data.readers import cifar, idx, image_transforms, images, npy, table
 from functorch_kit.data.source import ArraySource, DecodedSource, RecordError, Source, Subset
+from functorch_kit.data.spirals import spirals
 from functorch_kit.data.split import stratified_split
 from functorch_kit.data.streamed import Streamed
 from functorch_kit.data.synthetic import gaussian, synthetic_images
@@ -109,6 +110,7 @@ __all__ = [
     "shard",
     "sharded",
     "sinusoids",
+    "spirals",
     "stratified_split",
     "synthetic_images",
     "table",

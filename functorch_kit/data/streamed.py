@@ -22,8 +22,7 @@ from functorch_kit.types import Batch, Spec
 
 CHECKS = ("refuse", "skip", "off")
 _DECODED_BLOCK_STEPS = 8
-# Large enough that finding the records' numbers costs little; with twice as much, two blocks no
-# longer fit in the last cache, and a batch takes twice as long.
+# Large enough that finding the records' numbers costs little, small enough to hold two of them.
 _BLOCK_BYTES = 16 << 20
 _MOST_KNOWN = 1 << 28
 _clock = threading.Lock()
