@@ -62,16 +62,17 @@ def worst_mistakes(experiment: Any, result: Any, count: int = 24) -> dict[str, A
     from functorch_kit import train
 
     test = experiment.data.test
-    if not experiment.is_classification:
+    arrays = getattr(test, "arrays", None)
+    if not experiment.is_classification or arrays is None:  # or they were read from files
         return {}
-    x = test.arrays["x"]
+    x = arrays["x"]
     if x.ndim != 4 or x.shape[-1] not in (1, 3):
         return {}
     model = experiment.model(train.as_hparams(experiment.hparams))
     logits = train.predict(model, result.params, result.model_state, test).astype(np.float64)
     odds = np.exp(logits - logits.max(-1, keepdims=True))
     probability = odds / odds.sum(-1, keepdims=True)
-    labels, predicted = test.arrays["y"], logits.argmax(-1)
+    labels, predicted = arrays["y"], logits.argmax(-1)
     sure = probability.max(-1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:count]

@@ -183,6 +183,8 @@ def fit(
                 rollbacks, seconds = rollbacks + 1, record.seconds
                 console.line(f"{failure}: back to step {first}, without the data up to there")
 
+        if (found := programs.stepper.input()).is_input_bound:
+            console.line(str(found))
         params, model_state = record.best_of(programs.evaluation_params(state), state.model_state)
         test = {}
         if programs.evaluator and data.test and lane.status != "interrupted":

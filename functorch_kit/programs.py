@@ -65,6 +65,7 @@ class Programs:
             "steps_per_dispatch": stepper.most_steps,
             "input_wait_seconds": stepper.input_wait_seconds,
             "compute_seconds": stepper.compute_seconds,
+            "input": stepper.input().to_dict(),
             "programs": {each.name: each.report.to_dict() for each in compiled},
         }
 

@@ -36,6 +36,14 @@ _DATA: dict[str, Callable[..., Data]] = {
     "gaussian": data.gaussian,
     "spirals": data.spirals,
     "text": data.text,
+    "idx": data.idx,
+    "cifar": data.cifar,
+    "images": data.images,
+    "npy": data.npy,
+    "table": data.table,
+    "tokens": data.token_bins,
+    "sinusoids": data.sinusoids,
+    "teacher_student": data.teacher_student,
 }
 
 
@@ -160,6 +168,8 @@ def build(config: Config) -> Experiment:
     dataset = _DATA[choice_of(config.data)](
         batch_size=config.train.batch_size, seed=config.seed, **settings_of(config, "data", {})
     )
+    if not dataset.train.constant():  # it is read while the model trains
+        data.first_batch_fits(dataset.train)
     task = _task(dataset)
     _fits(config, dataset, task)
     sizes = _sizes(dataset, task)

@@ -12,13 +12,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from functorch_kit.config.data_sets import DATA_SETS, Digits
 from functorch_kit.config.optimizers import OPTIMIZERS, Adam
 from functorch_kit.config.schedules import SCHEDULES, Constant
 from functorch_kit.config.settings import setting
 from functorch_kit.config.training import Train
 
 _WIDTH = {"least": 1, "most": 65_536}
-_COUNT = {"least": 1, "most": 100_000_000}
 _SEED = {"least": 0, "most": 2**32 - 1}
 _SHARE = {"least": 0, "below": 1}
 
@@ -72,62 +72,6 @@ class GPTNano:
 
 
 @dataclasses.dataclass
-class Digits:
-    """1,797 scanned digits, 8×8 pixels, that come with scikit-learn."""
-
-
-@dataclasses.dataclass
-class SyntheticImages:
-    """Striped images under noise; the class is the angle of the stripes."""
-
-    count: int = setting(2048, "number of images", **_COUNT)
-    shape: tuple[int, int, int] = setting(
-        (64, 64, 3), "height, width and channels", least=1, most=4096
-    )
-    classes: int = setting(10, "number of angles", least=2, most=1000)
-    noise: float = setting(0.5, "standard deviation of the noise", least=0, most=1000)
-
-
-@dataclasses.dataclass
-class Npz:
-    """A file that numpy.savez(path, x=x, y=y) wrote."""
-
-    path: str | None = setting(None, "the file", needed="<file.npz>")
-    validation: float = setting(0.1, "share held out for validation", **_SHARE)
-    test: float = setting(0.2, "share held out for the test", **_SHARE)
-    split_seed: int = setting(0, "seed of the split", **_SEED)
-
-
-@dataclasses.dataclass
-class Gaussian:
-    """Standard normal inputs and targets, to be learned by heart."""
-
-    count: int = setting(64, "number of records", **_COUNT)
-    inputs: int = setting(1000, "size of x", least=1, most=1_000_000)
-    outputs: int = setting(10, "size of y", **_WIDTH)
-
-
-@dataclasses.dataclass
-class Spirals:
-    """Points on two spiral arms; which arm, is the class."""
-
-    count: int = setting(100, "number of points", **_COUNT)
-    noise: float = setting(0.05, "standard deviation of the noise", least=0, most=1000)
-    rotations: float = setting(1.0, "turns of an arm", least=0, most=1000)
-    validation: float = setting(0.0, "share held out for validation", **_SHARE)
-    test: float = setting(0.0, "share held out for the test", **_SHARE)
-
-
-@dataclasses.dataclass
-class Text:
-    """Text by character, each to be predicted from those before it."""
-
-    path: str | None = setting(None, "a UTF-8 file; null: prose that comes with Python")
-    context: int = setting(64, "characters in a window", least=1, most=1_000_000)
-    validation: float = setting(0.1, "share at the end that is held out", **_SHARE)
-
-
-@dataclasses.dataclass
 class Config:
     """A training job; the defaults are the main job.
 
@@ -139,9 +83,7 @@ class Config:
     """
 
     model: CNN | MLP | ResNet18 | GPTNano = dataclasses.field(default_factory=CNN)
-    data: Digits | SyntheticImages | Npz | Gaussian | Spirals | Text = dataclasses.field(
-        default_factory=Digits
-    )
+    data: Any = dataclasses.field(default_factory=Digits)
     optimizer: Any = dataclasses.field(default_factory=Adam)
     schedule: Any = dataclasses.field(default_factory=Constant)
     train: Train = dataclasses.field(default_factory=Train)
@@ -154,14 +96,7 @@ class Config:
 
 GROUPS: dict[str, dict[str, type]] = {
     "model": {"cnn": CNN, "mlp": MLP, "resnet18": ResNet18, "gpt_nano": GPTNano},
-    "data": {
-        "digits": Digits,
-        "synthetic_images": SyntheticImages,
-        "npz": Npz,
-        "gaussian": Gaussian,
-        "spirals": Spirals,
-        "text": Text,
-    },
+    "data": DATA_SETS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "train": {"default": Train},

@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from functorch_kit.config.data_sets import (
+    Gaussian,
+    Images,
+    Npz,
+    Sinusoids,
+    Spirals,
+    Split,
+    SyntheticImages,
+    TeacherStudent,
+)
 from functorch_kit.config.errors import ConfigError, shown, suggestion
 from functorch_kit.config.schedules import Constant, Piecewise, Warmup
-from functorch_kit.config.schema import Gaussian, GPTNano, Npz, Spirals, SyntheticImages, choice_of
+from functorch_kit.config.schema import GPTNano, choice_of
 
 _MOST_BYTES = 8 << 30
 # They find the size of a step themselves, or keep it for each parameter.
@@ -90,12 +100,24 @@ def _of_data(data: Any) -> None:
             _fits_in_memory(count * math.prod(shape), "data.count × data.shape")
         case Gaussian(count=count, inputs=inputs, outputs=outputs):
             _fits_in_memory(count * (inputs + outputs), "data.count × data.inputs")
-        case Npz(validation=validation, test=test) | Spirals(validation=validation, test=test) if (
-            validation + test >= 1
-        ):
+        case Sinusoids(count=count, outputs=outputs):
+            _fits_in_memory(count * (1 + outputs), "data.count × data.outputs")
+        case TeacherStudent(count=count, inputs=inputs, hidden=hidden, outputs=outputs):
+            # The teacher's own numbers are float64, and there for a moment.
+            _fits_in_memory(
+                2 * (count * (inputs + hidden + outputs) + hidden * (inputs + outputs)),
+                "data.count × (data.inputs + data.hidden)",
+            )
+        case Images(channels=2):
+            raise ConfigError("data.channels is 2: give 3 for colours, 1 for grey")
+        case (
+            Npz(validation=validation, test=test)
+            | Spirals(validation=validation, test=test)
+            | Split(validation=validation, test=test)
+        ) if (validation + (test or 0)) >= 1:
             raise ConfigError(
-                f"data.validation {validation:g} and data.test {test:g} leave nothing to train on:"
-                " give shares whose sum is below 1"
+                f"data.validation {validation:g} and data.test {test or 0:g} leave nothing to train"
+                " on: give shares whose sum is below 1"
             )
         case _:
             pass

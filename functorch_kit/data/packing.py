@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order, Sequential, Shuffled
+from functorch_kit.data.order import Order, Sequential, Shuffled, reseeded, steps_per_epoch
 from functorch_kit.data.pipeline import Data, DataError
 from functorch_kit.data.text import Characters
 from functorch_kit.types import Batch, Spec
@@ -130,6 +130,10 @@ class Packed:
         """The batch of one step, on the host."""
         return jax.tree.map(lambda leaf: leaf[0], self._gather(self.order.rows(step, 1)))
 
+    def seeded(self, seed: int) -> Packed:
+        """The same windows in the order of another seed."""
+        return dataclasses.replace(self, order=reseeded(self.order, seed))
+
     @property
     def steps(self) -> int | None:
         """Number of batches in one pass; None for an endless stream."""
@@ -138,7 +142,7 @@ class Packed:
     @property
     def steps_per_epoch(self) -> int:
         """Batches that it takes to see every window, rounded up."""
-        return -(-self.order.count // self.order.batch_size)
+        return steps_per_epoch(self.order)
 
     @property
     def spec(self) -> Spec:
@@ -155,7 +159,7 @@ class Packed:
             return self.spec
         size = (self.order.batch_size,)
         spec = {"index": jax.ShapeDtypeStruct(size, jnp.int32)}
-        if isinstance(self.order, Sequential):
+        if self.steps is not None:
             spec["weight"] = jax.ShapeDtypeStruct(size, jnp.float32)
         return spec
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order, Sequential, Shuffled
+from functorch_kit.data.order import Order, Sequential, Shuffled, reseeded, steps_per_epoch
 from functorch_kit.errors import UserError
 from functorch_kit.types import Batch, Spec
 
@@ -58,7 +58,7 @@ class Pipeline:
 
     def seeded(self, seed: int) -> Pipeline:
         """The same records in the order of another seed."""
-        return dataclasses.replace(self, order=dataclasses.replace(self.order, seed=seed))
+        return dataclasses.replace(self, order=reseeded(self.order, seed))
 
     @property
     def steps(self) -> int | None:
@@ -68,7 +68,7 @@ class Pipeline:
     @property
     def steps_per_epoch(self) -> int:
         """Batches that it takes to see every record, rounded up."""
-        return -(-self.order.count // self.order.batch_size)
+        return steps_per_epoch(self.order)
 
     @property
     def spec(self) -> Spec:
@@ -114,7 +114,7 @@ class Pipeline:
                 name: jax.ShapeDtypeStruct(size + array.shape[1:], array.dtype)
                 for name, array in self.arrays.items()
             }
-        if isinstance(self.order, Sequential):
+        if self.steps is not None:
             spec.setdefault("weight", jax.ShapeDtypeStruct(size, jnp.float32))
         return spec
 

@@ -124,22 +124,44 @@ def text(
             f"{what} leaves {len(tokens) - cut} characters to validate on, but it takes 2:"
             " give a larger data.validation, or 0"
         )
-    held_out = _evaluation(tokens[cut:], context) if validation else None
+    held_out = held_out_windows(tokens[cut:], context) if validation else None
     return Data(
-        _training(tokens[:cut], context, batch_size, seed),
+        training_windows(tokens[:cut], context, batch_size, seed),
         held_out,
         vocabulary=vocabulary,
         name=name,
     )
 
 
-def _training(tokens: np.ndarray, context: int, batch_size: int, seed: int) -> Windows:
+def training_windows(tokens: np.ndarray, context: int, batch_size: int, seed: int) -> Windows:
+    """Every window of a sequence, shuffled, each once before any comes again.
+
+    Args:
+        tokens: the sequence (n,), integers; they live on the device up to 1 GB.
+        context: tokens in a window.
+        batch_size: windows in a batch.
+        seed: of the order.
+
+    Example:
+        >>> training_windows(np.arange(9, dtype=np.int32), 3, 2, seed=0).order.count
+        6
+    """
     order = Shuffled(len(tokens) - context, batch_size, seed)
     return Windows(tokens, context, order, resident=tokens.nbytes <= _RESIDENT_BYTES)
 
 
-def _evaluation(tokens: np.ndarray, context: int) -> Windows:
-    """Every token but the first is predicted once."""
+def held_out_windows(tokens: np.ndarray, context: int) -> Windows:
+    """Windows side by side, so that every token but the first is predicted once.
+
+    Args:
+        tokens: the sequence (n,), integers.
+        context: tokens in a window.
+
+    Example:
+        >>> windows = held_out_windows(np.arange(9, dtype=np.int32), 3)
+        >>> float(windows(0)["weight"].sum())
+        8.0
+    """
     count = -(-(len(tokens) - 1) // context)
     batch_size = min(count, max(1, _EVALUATION_TOKENS // context))
     order = Sequential(count, batch_size)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.data.order import Order, Sequential
+from functorch_kit.data.order import Order, reseeded
 from functorch_kit.types import Batch, Spec
 
 
@@ -20,7 +20,7 @@ class Windows:
     and a row is the batch's window starts; otherwise the rows hold the windows themselves.
 
     Attributes:
-        tokens: the sequence (n,), int32.
+        tokens: the sequence (n,), integers of at most 32 bits, memory-mapped or not.
         context: tokens in a window.
         order: which windows stand in which batch; window ``i`` starts at ``i * stride``.
         stride: tokens from one window's start to the next. 1 and a ``Shuffled`` order for training;
@@ -49,7 +49,7 @@ class Windows:
 
     def seeded(self, seed: int) -> Windows:
         """The same records in the order of another seed."""
-        return dataclasses.replace(self, order=dataclasses.replace(self.order, seed=seed))
+        return dataclasses.replace(self, order=reseeded(self.order, seed))
 
     @property
     def steps(self) -> int | None:
@@ -59,7 +59,8 @@ class Windows:
     @property
     def steps_per_epoch(self) -> int:
         """Batches whose windows have, together, as many tokens as the sequence, rounded up."""
-        return -(-len(self.tokens) // (self.order.batch_size * self.context))
+        windows = getattr(self.order, "global_batch_size", self.order.batch_size)
+        return -(-len(self.tokens) // (windows * self.context))
 
     @property
     def spec(self) -> Spec:
@@ -98,7 +99,7 @@ class Windows:
             return row
         position = row["start"][:, None] + jnp.arange(self.context + 1, dtype=jnp.int32)[None]
         # A window that ends beyond the sequence is padded with token 0.
-        window = constant["tokens"].at[position].get(mode="fill", fill_value=0)
+        window = constant["tokens"].at[position].get(mode="fill", fill_value=0).astype(jnp.int32)
         batch = {"x": window[:, :-1], "y": window[:, 1:]}
         if self._is_padded:
             inside = position[:, 1:] < len(self.tokens)
@@ -107,7 +108,7 @@ class Windows:
 
     @property
     def _is_padded(self) -> bool:
-        return isinstance(self.order, Sequential)
+        return self.steps is not None
 
     def _starts(self, start: int, steps: int) -> dict[str, np.ndarray]:
         rows = self.order.rows(start, steps)
@@ -117,7 +118,7 @@ class Windows:
     def _gather(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         position = rows["start"][..., None] + np.arange(self.context + 1)
         inside = position < len(self.tokens)
-        window = np.where(inside, self.tokens[np.where(inside, position, 0)], np.int32(0))
+        window = np.where(inside, self.tokens[np.where(inside, position, 0)], 0).astype(np.int32)
         batch = {"x": window[..., :-1], "y": window[..., 1:]}
         if "weight" in rows:
             batch["weight"] = np.where(inside[..., 1:], rows["weight"][..., None], np.float32(0))

@@ -252,7 +252,22 @@ def waiting(program: Mapping[str, Any]) -> str:
         f'<span style="--c:var(--validation)">waiting for input {duration(wait)} '
         f"({100 * share:.1f} %)</span></p>"
     )
-    return section("Where the time went", bar + keys)
+    return section("Where the time went", bar + keys + _input(program.get("input")))
+
+
+def _input(found: Any) -> str:
+    """How rows came, and, where the run waited for them, what to change."""
+    if not isinstance(found, Mapping) or not found.get("mode"):
+        return ""
+    text = f"Input: {found['mode']}. {_sentence(str(found.get('reason') or ''))}"
+    rate = as_number(found.get("records_per_second"))
+    if rate:
+        text += f" Alone it would make {count(rate)} records a second."
+    if found.get("advice"):
+        text += f" Most of it is {found.get('slowest_stage')}: {found['advice']}."
+    if skipped := as_number(found.get("skipped_records")):
+        text += f" Bad records skipped: {count(skipped)}."
+    return f'<p class="note">{escape(text)}</p>'
 
 
 def environment_facts(found: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functorch_kit import program
+from functorch_kit.data import each_on_device
 from functorch_kit.train.options import Options
 from functorch_kit.train.step import EvalStep, make_eval_step
 from functorch_kit.types import HParams, Model, ModelState, Params, Spec, spec_of
@@ -53,7 +54,7 @@ class _Sums:
         # The pipeline is kept beside its batches, so that its id is not given to another.
         if id(pipeline) in self._batches:
             return self._batches[id(pipeline)][1]
-        batches = (jax.device_put(pipeline(step)) for step in range(pipeline.steps))
+        batches = each_on_device(pipeline)
         leaves = jax.tree.leaves(pipeline.spec)
         if pipeline.steps * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) > _KEPT_BYTES:
             return batches

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from functorch_kit import program
+from functorch_kit.data import Diagnosis, Feed
 from functorch_kit.train.form import Form
 from functorch_kit.train.state import TrainState
 from functorch_kit.train.step import TrainStep
@@ -66,7 +67,9 @@ class Stepper:
         self.form = form
         self._pipeline = pipeline
         self._constant = jax.device_put(pipeline.constant())
-        self.capacity = block_steps(pipeline.row_spec)
+        most = getattr(pipeline, "most_block_steps", None)
+        self.capacity = min(block_steps(pipeline.row_spec), most or _BLOCK_STEPS)
+        self._feed = Feed(pipeline, self.capacity)
         rows = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((self.capacity, *leaf.shape), leaf.dtype),
             pipeline.row_spec,
@@ -98,7 +101,8 @@ class Stepper:
         old, new = (jax.tree.leaves(each.constant()) for each in (self._pipeline, pipeline))
         if any(one is not another for one, another in zip(old, new, strict=True)):
             other._constant = jax.device_put(pipeline.constant())
-        other._pipeline, other._block, other._running = pipeline, (-1, None), None
+        other._pipeline, other._feed = pipeline, Feed(pipeline, self.capacity)
+        other._block, other._running = (-1, None), None
         other.offset, other.most_steps = 0, 0
         other.input_wait_seconds = other.compute_seconds = other._done = 0.0
         return other
@@ -129,15 +133,19 @@ class Stepper:
         self._running = jax.tree.leaves(results[-1])[0]
         return state, self._fetch(results, time.perf_counter())
 
+    def input(self) -> Diagnosis:
+        """How the rows came, whether the steps waited for them, and what to change."""
+        return self._feed.diagnosis(self.input_wait_seconds, self.compute_seconds)
+
     def _rows(self, number: int) -> Any:
         """The block of rows with a number, on the device; it stays there for the next call."""
         if self._block[0] != number:
-            began = time.perf_counter()
-            rows = self._pipeline.rows(number * self.capacity, self.capacity)
-            self._block = (number, jax.device_put(rows))
-            # Input was waited for only if the device had finished what it had been given before.
-            if self._running is None or self._running.is_ready():
-                self.input_wait_seconds += time.perf_counter() - began
+            self._block = (-1, None)  # the device holds the next two blocks at most, not three
+            # Input was waited for only while the device had finished what it had been given before.
+            running = self._running
+            rows = self._feed(number, lambda: running is None or running.is_ready())
+            self._block = (number, rows)
+            self.input_wait_seconds += self._feed.waited_seconds
         return self._block[1]
 
     def _fetch(self, results: list[tuple[Any, int]], dispatched: float) -> Fetch:

@@ -31,6 +31,15 @@ WORKS_AND_PEERS = {
         for work in ("digits_mlp", "digits_cnn")
         for policy in ("skip", "raise")
     },
+    "data": {
+        "memory_mapped_batches": [
+            "numpy_gather",
+            "torch_dataloader",
+            "torch_dataloader_2_workers",
+        ],
+        "checked_steps": ["unchecked"],
+        "overlap": ["ideal"],
+    },
     "checkpoints": {f"gpt_nano_every_{every}": ["not_saving"] for every in (10, 100)},
     "compare_truth": {"digits_mlp": ["bare_loop"], "digits_cnn": ["bare_loop"]},
     "program_overhead": {"program_call": ["jax_compiled_call"]},

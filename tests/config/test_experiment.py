@@ -83,13 +83,15 @@ AROUND = Train(
     batch_size=8, precision="bf16", precision_keep=("head",), remat=("hidden_0",),
     remat_policy="dots", ema_decay=0.9, nonfinite="skip",
 )  # fmt: skip
-# Each with the values it needs around it; `data.path` is what the tests of Npz are about, and most
-# optimizers have their own in test_optimizers.
+# Each with the values it needs around it; `data.path` is what the tests of Npz are about, most
+# optimizers have their own in test_optimizers, and data in files in test_data_settings.
+IN_FILES = {f"data={name}" for name in ("idx", "cifar", "images", "npy", "table", "tokens")}
 ALL = [
     (name, slot.choice)
     for name, places in slots().items()
     for slot in places
     if name != "data.path"
+    and slot.choice not in IN_FILES
     and (slot.choice in ("optimizer=sgd", "optimizer=adamw") or "optimizer=" not in slot.choice)
 ]
 

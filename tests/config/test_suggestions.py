@@ -83,7 +83,10 @@ def test_an_added_setting_is_refused_with_the_nearest_that_exists():
 def test_settings_of_text_are_known_for_quoting():
     texts = {name for name in slots(Config) if is_text(name)}
     assert texts == {
+        "data.check",
+        "data.dtype",
         "data.path",
+        "data.target",
         "model.stem",
         "train.form",
         "train.best",

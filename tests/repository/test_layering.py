@@ -29,6 +29,9 @@ ROOMS_OF_LIBRARY: dict[str, set[str]] = {
     "orbax": {"checkpoint"},
     "grain": {"data"},
     "sklearn": {"data"},
+    "pyarrow": {"data"},
+    "PIL": {"data"},
+    "absl": {"data"},  # Grain's flags
     "rich": {"report"},
     "matplotlib": {"report"},
     "tensorboardX": {"report"},
@@ -47,6 +50,7 @@ ROOMS_OF_LIBRARY: dict[str, set[str]] = {
 # `import functorch_kit` costs little more than `import jax`.
 HEAVY = [
     "flax", "orbax", "grain", "sklearn", "hydra", "omegaconf", "matplotlib", "rich", "tensorboardX",
+    "pyarrow", "PIL",
 ]  # fmt: skip
 
 

@@ -31,7 +31,8 @@ def classification(
 
     Returns:
         An objective of batches with ``x``, integer ``y`` (batch, ...) and, where examples count
-        differently or are padding, ``weight`` (batch,) or of y's shape.
+        differently or are padding, ``weight`` (batch,) or of y's shape; ``y_other`` and ``share``
+        (batch,) where examples were mixed, see ``data.mixtures``.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -49,7 +50,12 @@ def classification(
     def objective(params, model_state, batch, *, key, train) -> Outcome:
         logits, model_state = model.apply(params, model_state, batch["x"], key=key, train=train)
         labels = batch["y"]
-        loss = losses.softmax_cross_entropy(logits, labels, label_smoothing if train else 0.0)
+        smoothing = label_smoothing if train else 0.0
+        loss = losses.softmax_cross_entropy(logits, labels, smoothing)
+        if "y_other" in batch:  # two examples in one, see ``data.mixtures``
+            other = losses.softmax_cross_entropy(logits, batch["y_other"], smoothing)
+            share = batch["share"].astype(loss.dtype)
+            loss = share * loss + (1 - share) * other
         weight = example_weight(batch, loss)
         mean = metrics.weighted_mean(loss, weight)
         few = logits.shape[-1] <= _MOST_CLASSES_IN_A_TABLE
