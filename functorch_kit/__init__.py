@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         report,
         run,
         supervise,
+        sweep,
         train,
         types,
     )

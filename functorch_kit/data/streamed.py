@@ -175,7 +175,7 @@ class Streamed:
             RecordError: a record that cannot be used, unless it is to be skipped; or a whole batch
                 of them.
         """
-        out = {
+        out: dict[str, np.ndarray] = {
             name: np.empty((len(index), *leaf.shape[1:]), leaf.dtype)
             for name, leaf in self.spec.items()
             if name != "weight" or weight is not None or "weight" in self.source.spec
