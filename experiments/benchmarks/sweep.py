@@ -9,18 +9,21 @@ record, TensorBoard events, checkpoints and report. Its peers:
 - ``process_per_job``: a process of ``train.py`` for each job, one after another; likewise;
 - ``sequential_one_program``: a hand-written loop over the jobs that reuses one compiled program,
   with everything off (``peers/jax_sequential.py``); both clocked inside a process that has its
-  imports behind it (``ours/lanes.py``), compilation included.
+  imports behind it (``ours/lanes.py``), compilation included. Works ``…_unwritten`` compare it with
+  ours without run folders, which writes nothing either.
 
 What is timed is the second sweep of a user who ran one before: the warm-up pair fills the caches.
 
 Command: ``python experiments/benchmarks/sweep.py [--work spirals_64 --work digits_mlp_4 …]``.
-Expected on two cores: ``spirals_64`` at most 0.05 × ``hydra_basic_launcher`` and 1.0 ×
-``sequential_one_program``. All works take about an hour; ``spirals_64`` alone a third of it.
+The aim for ``spirals_64`` on two cores is 0.05 × ``hydra_basic_launcher`` and 1.0 ×
+``sequential_one_program``. A single run of each came to 5.6 × the latter with everything on, most
+of it for drawing 64 reports, and to 1.0 × unwritten. ``spirals_64`` takes about twenty minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -66,14 +69,13 @@ def _of(work: str, is_quick: bool) -> list[contest.Comparison]:
     one_by_one = contest.HERE / "ours" / "process_per_job.py"
     of_hand = ["--rates", rate, "--seeds", seed, *(["--steps", "4"] if is_quick else [])]
     scripts = [contest.HERE / "ours" / "lanes.py", contest.HERE / "peers" / "jax_sequential.py"]
-    inside = [
+    ours, by_hand = (
         contest.Contender(
-            [str(script), experiment(work), *of_hand, "--folder", "{folder}/sweep"],
-            timing="printed",
-            environment=CACHE,
+            [str(script), experiment(work), *of_hand], timing="printed", environment=CACHE
         )
         for script in scripts
-    ]
+    )
+    writing = dataclasses.replace(ours, command=[*ours.command, "--folder", "{folder}/sweep"])
     lanes, basic, processes = (
         contest.Contender(words, environment=CACHE)
         for words in (
@@ -86,7 +88,12 @@ def _of(work: str, is_quick: bool) -> list[contest.Comparison]:
     if work == "spirals_64":
         found.append(contest.Comparison(work, "process_per_job", "s", lanes, processes))
     facts = ["how", "mean_loss"]
-    return [*found, contest.Comparison(work, "sequential_one_program", "s", *inside, facts=facts)]
+    peer = "sequential_one_program"
+    return [
+        *found,
+        contest.Comparison(work, peer, "s", writing, by_hand, facts=facts),
+        contest.Comparison(f"{work}_unwritten", peer, "s", ours, by_hand, facts=facts),
+    ]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

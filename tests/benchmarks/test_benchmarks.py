@@ -49,6 +49,11 @@ WORKS_AND_PEERS = {
             f"digits_{name}": ["hydra_basic_launcher", "sequential_one_program"]
             for name in ("mlp_1", "mlp_4", "mlp_16", "mlp_64", "cnn_1", "cnn_4")
         },
+        "spirals_64_unwritten": ["sequential_one_program"],
+        **{
+            f"digits_{name}_unwritten": ["sequential_one_program"]
+            for name in ("mlp_1", "mlp_4", "mlp_16", "mlp_64", "cnn_1", "cnn_4")
+        },
     },
 }
 

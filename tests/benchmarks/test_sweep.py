@@ -24,12 +24,14 @@ def test_a_work_has_as_many_jobs_as_it_is_named_after(load: Load):
 def test_both_launchers_are_given_the_same_words_but_for_the_launcher(load: Load):
     benchmark = load("sweep")
     options = argparse.Namespace(work=["spirals_64"], quick=False)
-    basic, processes, by_hand = benchmark.comparisons(options)
+    basic, processes, by_hand, unwritten = benchmark.comparisons(options)
     assert set(basic.ours.command) - set(basic.theirs.command) == {"hydra/launcher=lanes"}
     assert set(basic.theirs.command) <= set(basic.ours.command)
     assert processes.ours == basic.ours
     assert basic.ours.timing == basic.theirs.timing == processes.theirs.timing == "process"
-    assert by_hand.ours.command[1:] == by_hand.theirs.command[1:]
+    assert unwritten.ours.command[1:] == unwritten.theirs.command[1:]
+    assert by_hand.theirs == unwritten.theirs
+    assert by_hand.ours.command == [*unwritten.ours.command, "--folder", "{folder}/sweep"]
 
 
 @pytest.mark.parametrize("experiment", ["spirals", "digits_mlp", "digits_cnn"])
@@ -55,13 +57,13 @@ def test_the_jobs_are_those_of_the_experiments(
 
 @pytest.mark.parametrize("script", ["ours/lanes.py", "peers/jax_sequential.py"])
 def test_both_sides_of_the_sequential_row_print_their_seconds(
-    load: Load, tmp_path: Path, script_environment: dict[str, str], script: str
+    load: Load, script_environment: dict[str, str], tmp_path: Path, script: str
 ):
     contest = load("contest")
     words = ["spirals", "--rates", "0.1,0.2", "--seeds", "0", "--steps", "400"]
     finished = subprocess.run(
-        [sys.executable, str(contest.HERE / script), *words, "--folder", str(tmp_path / "s")],
-        env=script_environment | {"PYTHONPATH": str(contest.ROOT)},
+        [sys.executable, str(contest.HERE / script), *words],
+        env=script_environment | {"PYTHONPATH": str(contest.ROOT), "XDG_CACHE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

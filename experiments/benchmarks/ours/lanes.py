@@ -40,7 +40,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     found.add_argument("--rates", default="0.1,0.2")
     found.add_argument("--seeds", default="0,1")
     found.add_argument("--steps", type=int, help="as the experiment has it if not given")
-    found.add_argument("--folder")
+    found.add_argument("--folder", help="where jobs are written; nothing is if not given")
     return found
 
 

@@ -76,7 +76,6 @@ def main() -> None:
     parser.add_argument("--rates", default="0.1,0.2")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--folder", help="means nothing here")
     chosen = parser.parse_args()
     name, steps = chosen.experiment, chosen.steps or STEPS[chosen.experiment]
     jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"] + "/by_hand")
