@@ -61,7 +61,7 @@ MORE = [
     ("train.py", ["model=mlp", "optimizer.learning_rates=['haed=1']", "run_dir=a"],
      "learning_rates: 'haed' names nothing, did you mean 'head'"),
     ("train.py", ["hydra.nothing=1"], "hydra.nothing is not a setting"),
-    ("train.py", ["hydra/launcher=nothing"], "Could not find 'hydra/launcher/nothing'"),
+    ("train.py", ["-m", "hydra/launcher=nothing"], "Could not find 'hydra/launcher/nothing'"),
     ("train.py", ["--config-name=nothing"], "Cannot find primary config 'nothing'"),
     ("train.py", ["--config-dir=nothing"], "Additional config directory"),
     ("train.py", ["-m", "--cfg", "job"], "Only one of"),
