@@ -142,7 +142,7 @@ def _relocate(config: ModuleNetworkConfig) -> Model:
         return _attention(part("place", places), asked)
 
     parts = {"place": nn.dense(config.width), "seen": nn.dense(config.width)}
-    return _module(config, forward, **parts)
+    return _module(config, forward, answers=False, **parts)
 
 
 def _describe(config: ModuleNetworkConfig) -> Model:

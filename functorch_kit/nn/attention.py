@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +141,8 @@ def attention(
         x_BxLxD, given = apart(x, "attention", _BESIDE)
         _refuse(given, causal or window is not None or rotary is not None, cache)
         layers = parts(x_BxLxD.shape[-1])
-        read_BxMxC, positions_BxL = given.get("context", x_BxLxD), given.get("positions")
+        read_BxMxC: Array = given.get("context", x_BxLxD)
+        positions_BxL: Any = given.get("positions")
 
         def part(name: str, x, layer: Model):
             return apply_part(name, layer, params, (), x, key, train)[0]
@@ -153,10 +155,13 @@ def attention(
             with scope("rotary"):
                 query_BxHxLxK = rotate(query_BxHxLxK, positions_BxL, base=rotary)
                 key_BxGxMxK = rotate(key_BxGxMxK, positions_BxL, base=rotary)
+        sees: list[Sees]
         if cache is None:
             length, read = x_BxLxD.shape[1], read_BxMxC.shape[1]
             ordered = in_order(length, read, causal, window)
-            sees = as_given(given) + ([] if ordered is None else [ordered])
+            sees = as_given(given)
+            if ordered is not None:
+                sees.append(ordered)
         else:
             with scope("cache"):
                 model_state = _extended(model_state, key_BxGxMxK, value_BxGxMxK, positions_BxL)

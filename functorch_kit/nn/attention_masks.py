@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Integer
+from jaxtyping import Array, Integer
 
 from functorch_kit.nn.errors import LayerError
 
@@ -34,7 +34,7 @@ def in_order(length: int, read: int, causal: bool, window: int | None) -> Sees |
 
 def by_position(
     positions_BxL: Integer[Array, "batch length"], slots: int, window: int | None
-) -> Bool[Array, "batch 1 length slots"]:
+) -> Sees:
     """By position among the slots of a cache: up to its own, and no farther back than a window.
 
     Example:

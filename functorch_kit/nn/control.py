@@ -45,7 +45,7 @@ def branch(*numbered: Model, choose: Callable[[Any], Any] | None = None, **named
         [6.0, 25.0]
     """
     parts = named_parts(numbered, named, "branch")
-    everything = parallel(**parts)
+    everything = parallel(combine=None, **parts)
 
     def given_choice(x: Any) -> tuple[Any, Any]:
         if choose is not None:
@@ -138,7 +138,8 @@ def loop(
             raise LayerError("loop: times in the data needs a bound: give times=")
 
         def once(index: Array, x: PyTree) -> PyTree:
-            again = None if key is None else jax.random.fold_in(part_key(key, "times"), index)
+            root = part_key(key, "times")
+            again = None if root is None else jax.random.fold_in(root, index)
             return _same(body.apply(params, (), x, key=again, train=train)[0], x)
 
         def is_on(index: Array, x: PyTree) -> Array:

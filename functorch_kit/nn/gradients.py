@@ -61,7 +61,7 @@ def reverse_gradient(scale: float | jax.Array = 1.0) -> Model:
         return x
 
     @same.defjvp
-    def slope(primals, tangents):  # pyright: ignore[reportUnusedFunction]
+    def slope(primals, tangents):
         x, scale = primals
         return x, -scale * tangents[0]
 
@@ -93,7 +93,7 @@ def straight_through(function: Callable[[Any], Any]) -> Model:
         return function(x)
 
     @through.defjvp
-    def slope(primals, tangents):  # pyright: ignore[reportUnusedFunction]
+    def slope(primals, tangents):
         return through(primals[0]), tangents[0]
 
     return lambda_(through)

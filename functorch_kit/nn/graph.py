@@ -81,7 +81,8 @@ def graph(forward: Callable[[Wires, Any], Any], **parts: Model) -> Model:
                 if name not in inputs:
                     inputs[name] = spec
                     shapes[name] = jax.eval_shape(part.init, part_key(key, name), spec)
-                y = output_spec(part, *shapes[name], spec)
+                params, state = shapes[name]
+                y = output_spec(part, params, state, spec)
             return _zeros(y)
 
         wires = Wires(run, lambda name: _zeros(shapes[name][0]), train=True)

@@ -55,16 +55,16 @@ def position_embedding(
         key=None,
         train=False,
     ) -> tuple[Float[Array, "batch length width"], tuple]:
-        x, given = apart(x, "position_embedding", _BESIDE)
+        x_BxLxD, given = apart(x, "position_embedding", _BESIDE)
         if "positions" in given:
-            rows, _ = embedding(context, x.shape[-1]).apply(params, (), given["positions"])
-            return x + rows.astype(x.dtype), ()
-        length = x.shape[1]
+            rows, _ = embedding(context, x_BxLxD.shape[-1]).apply(params, (), given["positions"])
+            return x_BxLxD + rows.astype(x_BxLxD.dtype), ()
+        length = x_BxLxD.shape[1]
         if length > context:
             raise LayerError(
                 f"position_embedding: the input has {length} positions, the table {context} rows"
             )
-        return x + params["embedding"][None, :length].astype(x.dtype), ()
+        return x_BxLxD + params["embedding"][None, :length].astype(x_BxLxD.dtype), ()
 
     return Model(init, apply)
 

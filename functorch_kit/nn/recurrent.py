@@ -206,23 +206,23 @@ def recurrent(
         key=None,
         train=False,
     ) -> tuple[Any, ModelState]:
-        x, given = apart(x, "recurrent", _BESIDE)
+        inputs, given = apart(x, "recurrent", _BESIDE)
         dtype = params["hidden"]["kernel"].dtype
         carry = given.get("carry")
         if stateful and carry is not None:
             raise LayerError("recurrent: a stateful layer has its carry in model_state: give none")
         if carry is None:
-            hidden = jax.ShapeDtypeStruct((x.shape[0], features), dtype)
+            hidden = jax.ShapeDtypeStruct((inputs.shape[0], features), dtype)
             carry = model_state if stateful else _zeros(cell, hidden)
         carry = {name: carry[name].astype(dtype) for name in cell.carries}
         lengths = given.get("lengths")
         if lengths is not None:
             lengths = lengths.astype(jnp.int32)
-            fits = (lengths >= 0) & (lengths <= x.shape[1])
+            fits = (lengths >= 0) & (lengths <= inputs.shape[1])
             carry = jax.tree.map(lambda leaf: jnp.where(fits[:, None], leaf, jnp.nan), carry)
 
         # The input's share of every step is one product; only the hidden's has to wait.
-        ready, _ = apply_part("input", from_input, params, (), x, None, train)
+        ready, _ = apply_part("input", from_input, params, (), inputs, None, train)
 
         def step(carry, at):
             place, ready = at
@@ -235,7 +235,7 @@ def recurrent(
             new = jax.tree.map(lambda after, before: jnp.where(live, after, before), new, carry)
             return new, jnp.where(live, new["hidden"], 0)
 
-        places = jnp.arange(x.shape[1], dtype=jnp.int32)
+        places = jnp.arange(inputs.shape[1], dtype=jnp.int32)
         carry, sequence = lax.scan(
             step, carry, (places, ready.swapaxes(0, 1)), reverse=reverse, unroll=unroll
         )

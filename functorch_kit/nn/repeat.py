@@ -103,9 +103,9 @@ def repeat(
 
     def init(key, x_spec):
         params, state = jax.vmap(lambda key: block.init(key, x_spec))(_keys(key, times))
-        first = jax.tree.map(lambda leaf: leaf[0], (params, state))
+        one, its_state = (jax.tree.map(lambda leaf: leaf[0], each) for each in (params, state))
         x, _ = apart(x_spec, "repeat") if _is_accompanied(x_spec) else (x_spec, {})
-        y = output_spec(block, *first, x_spec)
+        y = output_spec(block, one, its_state, x_spec)
         if spec_of(y) != spec_of(x):
             raise LayerError(f"repeat: the block makes {_shapes(y)} of {_shapes(x)}: keep it")
         return params, state

@@ -224,7 +224,8 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     made = images(torch) | features(torch) | sequences(torch) | attentions(torch)
     arrays = {f"{name}|{key}": value for name, each in made.items() for key, value in each.items()}
-    np.savez_compressed(HERE / "layers.npz", **arrays, torch=np.array(torch.__version__))
+    arrays["torch"] = np.array(torch.__version__)
+    np.savez_compressed(HERE / "layers.npz", **arrays)  # pyright: ignore[reportArgumentType]
     print(f"{len(made)} layers, {(HERE / 'layers.npz').stat().st_size / 1e3:.0f} kB")
 
 

@@ -55,7 +55,8 @@ def main() -> None:
             if step in KEPT:
                 for name, tensor in at.items():
                     arrays[f"{setting}|{step}|{name}"] = tensor.detach().numpy().copy()
-    np.savez_compressed(HERE / "optimizers.npz", **arrays, torch=np.array(torch.__version__))
+    arrays["torch"] = np.array(torch.__version__)
+    np.savez_compressed(HERE / "optimizers.npz", **arrays)  # pyright: ignore[reportArgumentType]
     print(f"{len(SETTINGS)} optimizers, {(HERE / 'optimizers.npz').stat().st_size / 1e3:.0f} kB")
 
 

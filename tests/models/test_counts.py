@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -158,9 +159,10 @@ def test_a_translator_is_the_sum_of_its_parts():
 
 
 def test_a_repeated_model_has_as_many_as_a_stacked_one():
-    for make, config, x in (
+    cases: tuple[tuple[Any, Any, Any], ...] = (
         (models.gpt, models.GPT_SIZES["gpt2"], TOKENS),
         (models.vit, models.VIT_SIZES["vit_b16"], IMAGES),
-    ):
+    )
+    for make, config, x in cases:
         repeated = dataclasses.replace(config, is_repeated=True)
         assert _count(make(repeated), x) == _count(make(config), x)

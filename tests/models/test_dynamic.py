@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +18,14 @@ SMALL = models.TreeLSTMConfig(vocabulary=11, embedding=5, width=4, outputs=3)
 
 def _random_tree(random: np.random.Generator, leaves: int, vocabulary: int = 11):
     """Any two neighbours are joined next, so that depths differ."""
-    trees = [int(token) for token in random.integers(vocabulary, size=leaves)]
+    trees: list[Any] = [int(token) for token in random.integers(vocabulary, size=leaves)]
     while len(trees) > 1:
         at = int(random.integers(len(trees) - 1))
         trees[at : at + 2] = [(trees[at], trees[at + 1])]
     return trees[0]
 
 
-def _filled(model: nn.Model, x, dtype=np.float64):
+def _filled(model: nn.Model, x, dtype: type = np.float64):
     random = np.random.default_rng(1)
     params, _ = jax.eval_shape(lambda: model.init(KEY, x))
     return jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape) / 2, dtype), params)
@@ -177,7 +178,7 @@ def test_the_module_network_is_compiled_a_bounded_number_of_times():
         params = _filled(model, x, np.float32) if params is None else params
         run(params, x)
         sizes.add(len(batch["op"]))
-    compiled = run._cache_size()
+    compiled = run._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
     assert compiled == len(sizes) <= 3
     assert all(size & (size - 1) == 0 for size in sizes)
 
