@@ -158,11 +158,14 @@ def test_a_translator_is_the_sum_of_its_parts():
     assert _count(models.seq2seq(config), x) == closed
 
 
-def test_a_repeated_model_has_as_many_as_a_stacked_one():
-    cases: tuple[tuple[Any, Any, Any], ...] = (
+@pytest.mark.parametrize(
+    ("make", "config", "x"),
+    [
         (models.gpt, models.GPT_SIZES["gpt2"], TOKENS),
         (models.vit, models.VIT_SIZES["vit_b16"], IMAGES),
-    )
-    for make, config, x in cases:
-        repeated = dataclasses.replace(config, is_repeated=True)
-        assert _count(make(repeated), x) == _count(make(config), x)
+    ],
+    ids=["gpt2", "vit_b16"],
+)
+def test_a_repeated_model_has_as_many_as_a_stacked_one(make: Any, config: Any, x: Any):
+    repeated = dataclasses.replace(config, is_repeated=True)
+    assert _count(make(repeated), x) == _count(make(config), x)
