@@ -49,3 +49,45 @@ def mlp(config: MLPConfig) -> Model:
         parts[f"relu_{index}"] = nn.relu
         parts[f"dropout_{index}"] = nn.dropout(config.dropout)
     return nn.serial(**parts, head=nn.dense(config.outputs, use_bias=config.use_bias))
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoLayerConfig:
+    """The two-layer net by which deep-learning software is introduced.
+
+    Attributes:
+        hidden: width of the hidden layer.
+        outputs: size of the output.
+        use_bias: whether the two layers have biases.
+
+    Example:
+        >>> TwoLayerConfig().hidden
+        100
+    """
+
+    hidden: int = 100
+    outputs: int = 10
+    use_bias: bool = False
+
+
+def two_layer(config: TwoLayerConfig) -> Model:
+    """``max(x W1, 0) W2``: Stanford CS231n, lecture 8.
+
+    Args:
+        config: see ``TwoLayerConfig``.
+
+    Returns:
+        A Model from (batch, inputs) to (batch, outputs), with parameters ``hidden_0/kernel`` and
+        ``head/kernel``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import models
+        >>> model = models.two_layer(models.TwoLayerConfig())
+        >>> x = jax.ShapeDtypeStruct((64, 1000), jnp.float32)
+        >>> params, _ = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
+        >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+        101000
+    """
+    hidden = (config.hidden,)
+    return mlp(MLPConfig(hidden=hidden, outputs=config.outputs, use_bias=config.use_bias))

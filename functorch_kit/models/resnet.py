@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from functorch_kit import nn
+from functorch_kit.nn.errors import LayerError
 from functorch_kit.types import Model
 
 
@@ -40,6 +41,8 @@ class ResNetConfig:
         stem: ``"imagenet"``: a 7×7 convolution and a 3×3 max pool, both of stride 2; ``"cifar"``:
             one 3×3 convolution of stride 1, for small images.
         width: channels of the stem and of the first stage; each stage doubles them.
+        is_preactivation: whether norm and ReLU stand before each convolution (He et al., 2016b), a
+            norm and ReLU behind the last stage, and none in the stem.
 
     Example:
         >>> ResNetConfig().depth
@@ -50,13 +53,15 @@ class ResNetConfig:
     outputs: int = 1000
     stem: str = "imagenet"
     width: int = 64
+    is_preactivation: bool = False
 
 
 def resnet(config: ResNetConfig) -> Model:
     """Stem, four stages of residual blocks, mean over space, dense head.
 
     Parameters are addressed like ``stages/2/blocks/0/body/conv_1/kernel``, and beside the body
-    ``stages/2/blocks/0/shortcut/conv/kernel`` where a block changes the shape.
+    ``stages/2/blocks/0/shortcut/conv/kernel`` where a block changes the shape. With pre-activation
+    the first norm of a block, which body and shortcut share, is ``stages/2/blocks/0/before/norm``.
 
     Args:
         config: see ``ResNetConfig``.
@@ -66,7 +71,7 @@ def resnet(config: ResNetConfig) -> Model:
         holds the running statistics of the batch norms.
 
     Raises:
-        ValueError: a depth or a stem that there is none of.
+        LayerError: a depth or a stem that there is none of.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -79,7 +84,7 @@ def resnet(config: ResNetConfig) -> Model:
     """
     if config.depth not in _DEPTHS:
         known = ", ".join(map(str, _DEPTHS))
-        raise ValueError(f"resnet: depth {config.depth} is not one of {known}")
+        raise LayerError(f"resnet: depth {config.depth} is not one of {known}")
     blocks, is_bottleneck = _DEPTHS[config.depth]
     stages, channels = [], config.width
     for stage, count in enumerate(blocks):
@@ -88,31 +93,33 @@ def resnet(config: ResNetConfig) -> Model:
         parts = []
         for block in range(count):
             stride = 2 if stage > 0 and block == 0 else 1
-            body = _bottleneck(width, stride) if is_bottleneck else _basic(width, stride)
-            parts.append(_block(body, None if channels == out else _projection(out, stride)))
+            ends = not config.is_preactivation
+            body = (_bottleneck if is_bottleneck else _basic)(width, stride, ends)
+            shortcut = _projection(out, stride, ends) if channels != out else None
+            parts.append((_block if ends else _preactivated)(body, shortcut))
             channels = out
         stages.append(nn.serial(blocks=nn.serial(*parts)))
+    ending = {"norm": nn.batch_norm(), "relu": nn.relu} if config.is_preactivation else {}
     return nn.serial(
         stem=_stem(config),
         stages=nn.serial(*stages),
+        **ending,
         pool=nn.global_avg_pool(),
         head=nn.dense(config.outputs),
     )
 
 
 def _stem(config: ResNetConfig) -> Model:
+    # Pre-activated, the first block brings its own norm.
+    norm = {} if config.is_preactivation else {"norm": nn.batch_norm(), "relu": nn.relu}
     match config.stem:
         case "imagenet":
-            return nn.serial(
-                conv=_conv(config.width, 7, 2),
-                norm=nn.batch_norm(),
-                relu=nn.relu,
-                pool=nn.max_pool((3, 3), strides=(2, 2), padding=1),
-            )
+            pool = nn.max_pool((3, 3), strides=(2, 2), padding=1)
+            return nn.serial(conv=_conv(config.width, 7, 2), **norm, pool=pool)
         case "cifar":
-            return nn.serial(conv=_conv(config.width, 3, 1), norm=nn.batch_norm(), relu=nn.relu)
+            return nn.serial(conv=_conv(config.width, 3, 1), **norm)
         case _:
-            raise ValueError(f"resnet: stem {config.stem!r} is not 'imagenet' or 'cifar'")
+            raise LayerError(f"resnet: stem {config.stem!r} is not 'imagenet' or 'cifar'")
 
 
 def _block(body: Model, shortcut: Model | None) -> Model:
@@ -122,17 +129,31 @@ def _block(body: Model, shortcut: Model | None) -> Model:
     )
 
 
-def _basic(width: int, stride: int) -> Model:
+def _preactivated(body: Model, shortcut: Model | None) -> Model:
+    """``body(before(x)) + x``; where the shape changes, the shortcut projects ``before(x)``."""
+
+    def forward(part, x):
+        ready = part("before", x)
+        return part("body", ready) + (part("shortcut", ready) if shortcut else x)
+
+    projection = {"shortcut": shortcut} if shortcut else {}
+    before = nn.serial(norm=nn.batch_norm(), relu=nn.relu)
+    return nn.graph(forward, before=before, body=body, **projection)
+
+
+def _basic(width: int, stride: int, ends_in_norm: bool) -> Model:
+    ending = {"norm_1": nn.batch_norm()} if ends_in_norm else {}
     return nn.serial(
         conv_0=_conv(width, 3, stride),
         norm_0=nn.batch_norm(),
         relu_0=nn.relu,
         conv_1=_conv(width, 3, 1),
-        norm_1=nn.batch_norm(),
+        **ending,
     )
 
 
-def _bottleneck(width: int, stride: int) -> Model:
+def _bottleneck(width: int, stride: int, ends_in_norm: bool) -> Model:
+    ending = {"norm_2": nn.batch_norm()} if ends_in_norm else {}
     return nn.serial(
         conv_0=_conv(width, 1, 1),
         norm_0=nn.batch_norm(),
@@ -141,12 +162,13 @@ def _bottleneck(width: int, stride: int) -> Model:
         norm_1=nn.batch_norm(),
         relu_1=nn.relu,
         conv_2=_conv(width * _EXPANSION, 1, 1),
-        norm_2=nn.batch_norm(),
+        **ending,
     )
 
 
-def _projection(channels: int, stride: int) -> Model:
-    return nn.serial(conv=_conv(channels, 1, stride), norm=nn.batch_norm())
+def _projection(channels: int, stride: int, ends_in_norm: bool) -> Model:
+    norm = {"norm": nn.batch_norm()} if ends_in_norm else {}
+    return nn.serial(conv=_conv(channels, 1, stride), **norm)
 
 
 def _conv(features: int, size: int, stride: int) -> Model:

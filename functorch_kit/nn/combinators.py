@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from functorch_kit.nn.errors import LayerError
 from functorch_kit.nn.scope import part_key, scope, tag
 from functorch_kit.nn.treatment import treat
 from functorch_kit.types import Key, Model, ModelState, Params, PyTree, Spec
@@ -24,7 +25,7 @@ def serial(*numbered: Model, **named: Model) -> Model:
         A Model whose params and model_state are dicts with an entry for each part that has any.
 
     Raises:
-        ValueError: numbered and named parts mixed, or none at all.
+        LayerError: numbered and named parts mixed, or none at all.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -37,7 +38,7 @@ def serial(*numbered: Model, **named: Model) -> Model:
         >>> y.shape
         (2, 3)
     """
-    parts = _named(numbered, named, "serial")
+    parts = named_parts(numbered, named, "serial")
 
     def init(key: Key, x_spec: Spec) -> tuple[Params, ModelState]:
         params, states = {}, {}
@@ -45,13 +46,13 @@ def serial(*numbered: Model, **named: Model) -> Model:
             with scope(name):
                 params[name], states[name] = part.init(part_key(key, name), x_spec)
                 x_spec = output_spec(part, params[name], states[name], x_spec)
-        return _non_empty(params, {}), _non_empty(states, ())
+        return non_empty(params, {}), non_empty(states, ())
 
     def apply(params, model_state, x, *, key=None, train=False):
         states = {}
         for name, part in parts.items():
             x, states[name] = apply_part(name, part, params, model_state, x, key, train)
-        return x, _non_empty(states, ())
+        return x, non_empty(states, ())
 
     return Model(init, apply)
 
@@ -66,7 +67,7 @@ def parallel(*numbered: Model, combine: Callable[..., Any] | None = None, **name
             ``lambda *ys: jnp.concatenate(ys, -1)``. Without it the output is a dict name -> output.
 
     Raises:
-        ValueError: numbered and named parts mixed, or none at all.
+        LayerError: numbered and named parts mixed, or none at all.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -77,20 +78,20 @@ def parallel(*numbered: Model, combine: Callable[..., Any] | None = None, **name
         >>> {name: leaf.shape for name, leaf in y.items()}
         {'value': (2, 1), 'policy': (2, 4)}
     """
-    parts = _named(numbered, named, "parallel")
+    parts = named_parts(numbered, named, "parallel")
 
     def init(key: Key, x_spec: Spec) -> tuple[Params, ModelState]:
         params, states = {}, {}
         for name, part in parts.items():
             with scope(name):
                 params[name], states[name] = part.init(part_key(key, name), x_spec)
-        return _non_empty(params, {}), _non_empty(states, ())
+        return non_empty(params, {}), non_empty(states, ())
 
     def apply(params, model_state, x, *, key=None, train=False):
         ys, states = {}, {}
         for name, part in parts.items():
             ys[name], states[name] = apply_part(name, part, params, model_state, x, key, train)
-        return (combine(*ys.values()) if combine else ys), _non_empty(states, ())
+        return (combine(*ys.values()) if combine else ys), non_empty(states, ())
 
     return Model(init, apply)
 
@@ -103,7 +104,7 @@ def residual(body: Model, shortcut: Model | None = None) -> Model:
         shortcut: a projection where the shapes differ; its parameters stand under ``shortcut/``.
 
     Raises:
-        ValueError: the two outputs differ in shape: they are added, never broadcast.
+        LayerError: the two outputs differ in shape: they are added, never broadcast.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -151,8 +152,8 @@ def apply_part(
     with scope(name):
         apply, train = treat(part.apply, train)
         y, part_state = apply(
-            _entry(params, name),
-            _entry(model_state, name),
+            entry(params, name),
+            entry(model_state, name),
             x,
             key=part_key(key, name),
             train=train,
@@ -173,23 +174,42 @@ def output_spec(model: Model, params: Params, model_state: ModelState, x_spec: S
     return jax.eval_shape(lambda p, s, x: model.apply(p, s, x)[0], params, model_state, x_spec)
 
 
-def _named(
+def named_parts(
     numbered: tuple[Model, ...], named: Mapping[str, Model], caller: str
 ) -> Mapping[str, Model]:
+    """Parts by name, from either form in which a combinator takes them.
+
+    Example:
+        >>> from functorch_kit import nn
+        >>> list(named_parts((nn.relu, nn.relu), {}, "serial"))
+        ['0', '1']
+    """
     if bool(numbered) == bool(named):
-        raise ValueError(f"{caller} takes its parts either all by position or all by name")
+        raise LayerError(f"{caller} takes its parts either all by position or all by name")
     parts = named or {str(index): part for index, part in enumerate(numbered)}
     for name in parts:
         if "/" in name:
-            raise ValueError(f"{caller}: the name {name!r} holds a slash, which separates names")
+            raise LayerError(f"{caller}: the name {name!r} holds a slash, which separates names")
     return parts
 
 
-def _entry(tree: PyTree, name: str) -> PyTree:
+def entry(tree: PyTree, name: str) -> PyTree:
+    """A part's share of params or state; ``()`` where it has none.
+
+    Example:
+        >>> entry({"a": 1}, "a"), entry((), "a")
+        (1, ())
+    """
     return tree[name] if isinstance(tree, Mapping) and name in tree else ()
 
 
-def _non_empty(trees: dict[str, PyTree], nothing: PyTree) -> PyTree:
+def non_empty(trees: dict[str, PyTree], nothing: PyTree) -> PyTree:
+    """The entries that hold any array; ``nothing`` if none does.
+
+    Example:
+        >>> non_empty({"a": 1, "b": ()}, {}), non_empty({"b": ()}, ())
+        ({'a': 1}, ())
+    """
     kept = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
     return kept or nothing
 
@@ -197,7 +217,7 @@ def _non_empty(trees: dict[str, PyTree], nothing: PyTree) -> PyTree:
 def _add(body: PyTree, shortcut: PyTree) -> PyTree:
     def add(left, right):
         if left.shape != right.shape:
-            raise ValueError(
+            raise LayerError(
                 f"residual: body gives {left.shape} and shortcut {right.shape}: "
                 "give a shortcut that projects the input to the body's shape"
             )

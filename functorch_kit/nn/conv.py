@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from functorch_kit.nn.errors import LayerError
 from functorch_kit.nn.linear import Initializer, add_bias, lecun_normal
 from functorch_kit.types import Model
 
 Padding = str | int | Sequence[Sequence[int]]
 
-_LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
 # Gathering patches and multiplying by a matrix, against XLA's own convolution, on two CPU cores,
 # digits CNN with batch 64 (largest patch matrix 4.7 MB), ms a step: jax 0.10.2 4.5 against 6.1,
@@ -62,7 +63,7 @@ def conv(
         A Model from (batch, *space, channels) to (batch, *space', features).
 
     Raises:
-        ValueError: an unknown method, a kernel of no or more than three axes, channels or features
+        LayerError: an unknown method, a kernel of no or more than three axes, channels or features
             that the groups do not divide; an input that the kernel does not fit in.
 
     Example:
@@ -75,18 +76,18 @@ def conv(
         [[8.0, 12.0], [20.0, 24.0]]
     """
     space = len(kernel_size)
-    if space not in _LAYOUTS:
-        raise ValueError(f"conv: kernel_size {tuple(kernel_size)} has {space} axes, not 1, 2 or 3")
+    if space not in LAYOUTS:
+        raise LayerError(f"conv: kernel_size {tuple(kernel_size)} has {space} axes, not 1, 2 or 3")
     if method not in ("auto", "library", "patches"):
-        raise ValueError(f"conv: method {method!r} is not 'auto', 'library' or 'patches'")
+        raise LayerError(f"conv: method {method!r} is not 'auto', 'library' or 'patches'")
     if features % groups:
-        raise ValueError(f"conv: {groups} groups do not divide {features} features")
-    strides, dilation = _per_axis(strides, space), _per_axis(dilation, space)
+        raise LayerError(f"conv: {groups} groups do not divide {features} features")
+    strides, dilation = per_axis(strides, space, "conv"), per_axis(dilation, space, "conv")
 
     def init(key, x_spec):
         channels = x_spec.shape[-1]
         if channels % groups:
-            raise ValueError(f"conv: {groups} groups do not divide {channels} channels")
+            raise LayerError(f"conv: {groups} groups do not divide {channels} channels")
         kernel_key, bias_key = jax.random.split(key)
         shape = (*kernel_size, channels // groups, features)
         params = {"kernel": kernel_init(kernel_key, shape, x_spec.dtype)}
@@ -110,7 +111,7 @@ def conv(
                 strides,
                 pads,
                 rhs_dilation=dilation,
-                dimension_numbers=_LAYOUTS[space],
+                dimension_numbers=LAYOUTS[space],
                 feature_group_count=groups,
             )
         return (add_bias(y, params["bias"]) if use_bias else y), ()
@@ -138,7 +139,7 @@ def explicit_padding(
         return [(int(a), int(b)) for a, b in lax.padtype_to_pads(space, extent, strides, padding)]
     pairs = [(padding, padding)] * len(window) if isinstance(padding, int) else list(padding)
     if len(pairs) != len(window) or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-        raise ValueError(
+        raise LayerError(
             f"padding {padding!r} is not (before, after), from 0 up, for each of {len(window)} axes"
         )
     return [(before, after) for before, after in pairs]
@@ -147,7 +148,7 @@ def explicit_padding(
 def _use_patches(method, groups, x, kernel, strides, pads, dilation) -> bool:
     if method != "auto" or groups != 1:
         if method == "patches" and groups != 1:
-            raise ValueError("conv: method 'patches' has no groups; use 'library' or 'auto'")
+            raise LayerError("conv: method 'patches' has no groups; use 'library' or 'auto'")
         return method == "patches"
     if jax.default_backend() != "cpu":
         return False
@@ -184,7 +185,7 @@ def out_space(
     """Sizes of the output of a sliding window, each at least 1.
 
     Raises:
-        ValueError: the window does not fit: XLA would go on with an array of no elements.
+        LayerError: the window does not fit: XLA would go on with an array of no elements.
 
     Example:
         >>> out_space((8, 7), (3, 3), (1, 2), [(1, 1), (0, 0)], (1, 1))
@@ -197,12 +198,24 @@ def out_space(
         )
     ]
     if min(out) < 1:
-        raise ValueError(f"window {tuple(window)} does not fit an input of size {tuple(space)}")
+        raise LayerError(f"window {tuple(window)} does not fit an input of size {tuple(space)}")
     return out
 
 
-def _per_axis(value: int | Sequence[int], space: int) -> tuple[int, ...]:
-    per_axis = (value,) * space if isinstance(value, int) else tuple(value)
-    if len(per_axis) != space or min(per_axis) < 1:
-        raise ValueError(f"conv: {value} is not one positive number for each of {space} axes")
-    return per_axis
+def per_axis(
+    value: int | Sequence[int], space: int, layer: str, *, least: int = 1
+) -> tuple[int, ...]:
+    """One number for each spatial axis.
+
+    Raises:
+        LayerError: another number of numbers, or one below the least.
+
+    Example:
+        >>> per_axis(2, 3, "conv")
+        (2, 2, 2)
+    """
+    each = (value,) * space if isinstance(value, int) else tuple(value)
+    if len(each) != space or min(each) < least:
+        kind = "positive number" if least else "number from 0 up"
+        raise LayerError(f"{layer}: {value} is not one {kind} for each of {space} axes")
+    return each

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from functorch_kit.nn.errors import LayerError
 from functorch_kit.types import Model
 
 
@@ -18,7 +19,7 @@ def mean_and_log_variance(
         y: means, then logarithms of variances (..., 2 features).
 
     Raises:
-        ValueError: a last axis that has no halves.
+        LayerError: a last axis that has no halves.
 
     Example:
         >>> import jax.numpy as jnp
@@ -27,7 +28,7 @@ def mean_and_log_variance(
         ([1.0, 2.0], [3.0, 4.0])
     """
     if y.shape[-1] % 2:
-        raise ValueError(
+        raise LayerError(
             f"mean_and_log_variance: {y.shape[-1]} outputs are no means and as many log-variances"
         )
     mean, log_variance = jnp.split(y, 2, axis=-1)
@@ -43,7 +44,7 @@ def gaussian_sample() -> Model:
         A Model from means and log-variances (..., 2 features) to (..., features).
 
     Raises:
-        ValueError: training without a key, or an odd number of inputs.
+        LayerError: training without a key, or an odd number of inputs.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -59,7 +60,7 @@ def gaussian_sample() -> Model:
         if not train:
             return mean, ()
         if key is None:
-            raise ValueError("gaussian_sample needs a key: pass key= when train=True")
+            raise LayerError("gaussian_sample needs a key: pass key= when train=True")
         noise = jax.random.normal(key, mean.shape, mean.dtype)
         return mean + jnp.exp(log_variance / 2) * noise, ()
 

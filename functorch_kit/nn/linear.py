@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from functorch_kit.types import Model, wide
+from functorch_kit.types import Model, Params, wide
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -100,6 +100,25 @@ def embedding(
     return Model(init, apply)
 
 
+def attend(params: Params, x: Float[Array, "*batch features"]) -> Float[Array, "*batch vocabulary"]:
+    """Logits by the transposed table of an ``embedding``: a head that is tied to it.
+
+    Press and Wolf, 2017. An untied head is a ``dense(vocabulary, use_bias=False)``.
+
+    Args:
+        params: the embedding's, with ``embedding`` (vocabulary, features).
+        x: what is compared with every row.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> table = {"embedding": jnp.array([[1.0, 0.0], [0.0, 2.0]])}
+        >>> nn.attend(table, jnp.array([3.0, 4.0])).tolist()
+        [3.0, 8.0]
+    """
+    return matmul(x, params["embedding"].T)
+
+
 def matmul(
     x: Float[Array, "*batch n"], kernel: Float[Array, "n features"]
 ) -> Float[Array, "*batch features"]:
@@ -128,3 +147,30 @@ def add_bias(y: Array, bias: Array) -> Array:
         [1.0, 2.0, 3.0]
     """
     return y + jnp.reshape(bias.astype(y.dtype), (1,) * (y.ndim - 1) + bias.shape)
+
+
+def one_hot(vocabulary: int, *, dtype: jnp.dtype | type = jnp.float32) -> Model:
+    """Integers as vectors with a 1 where they point: an embedding without parameters.
+
+    Args:
+        vocabulary: size of a vector; an index outside 0 … vocabulary - 1 gives NaN.
+        dtype: of the vectors.
+
+    Returns:
+        A Model from integers (...) to (..., vocabulary).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> nn.one_hot(3).apply({}, (), jnp.array([2, 0]))[0].tolist()
+        [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+
+    def apply(
+        params, model_state, x: Integer[Array, "*batch"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features"], tuple]:
+        x = wide(x)
+        inside = ((x >= 0) & (x < vocabulary))[..., None]
+        return jnp.where(inside, jax.nn.one_hot(x, vocabulary, dtype=dtype), jnp.nan), ()
+
+    return Model(lambda key, x_spec: ({}, ()), apply)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from functorch_kit.nn.errors import LayerError
 from functorch_kit.types import Model, wide_float
 
 
@@ -96,6 +97,37 @@ def layer_norm(*, epsilon: float = 1e-5, use_bias: bool = True) -> Model:
     return Model(init, apply)
 
 
+def rms_norm(*, epsilon: float = 1e-6) -> Model:
+    """Divide the last axis of each position by its root mean square.
+
+    Zhang and Sennrich, 2019. No mean is taken away, and there is no ``bias``.
+
+    Args:
+        epsilon: added to the mean square.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> x = jnp.array([[1.0, 7.0]])
+        >>> params, _ = nn.rms_norm().init(jax.random.key(0), x)
+        >>> print(nn.rms_norm().apply(params, (), x)[0].round(3))
+        [[0.2 1.4]]
+    """
+
+    def init(key, x_spec):
+        return _scale_and_bias(x_spec, use_bias=False), ()
+
+    def apply(
+        params, model_state, x: Float[Array, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features"], tuple]:
+        wide = _wide(x, params)
+        mean_square = jnp.mean(jnp.square(wide), -1, keepdims=True)
+        y = _affine(wide * jax.lax.rsqrt(mean_square + epsilon), params)
+        return y.astype(_output_dtype(x, params)), ()
+
+    return Model(init, apply)
+
+
 def group_norm(groups: int, *, epsilon: float = 1e-5) -> Model:
     """Normalise groups of channels over space, each example by itself.
 
@@ -106,7 +138,7 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Model:
         epsilon: added to the variance.
 
     Raises:
-        ValueError: the groups do not divide the channels.
+        LayerError: the groups do not divide the channels.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -119,7 +151,7 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Model:
 
     def init(key, x_spec):
         if x_spec.shape[-1] % groups:
-            raise ValueError(
+            raise LayerError(
                 f"group_norm: {groups} groups do not divide {x_spec.shape[-1]} channels"
             )
         return _scale_and_bias(x_spec, use_bias=True), ()
@@ -130,6 +162,37 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Model:
         grouped = _wide(x, params).reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
         axes = (*range(1, grouped.ndim - 2), grouped.ndim - 1)
         y = _affine(_standardize(grouped, axes, epsilon).reshape(x.shape), params)
+        return y.astype(_output_dtype(x, params)), ()
+
+    return Model(init, apply)
+
+
+def instance_norm(*, epsilon: float = 1e-5) -> Model:
+    """Normalise each channel of each example over space.
+
+    Ulyanov, Vedaldi and Lempitsky, 2016: group norm with as many groups as channels. PyTorch's has
+    the ``scale`` and ``bias`` with ``affine=True`` only.
+
+    Args:
+        epsilon: added to the variance.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functorch_kit import nn
+        >>> x = jnp.array([[[1.0, 10.0], [3.0, 30.0]]])
+        >>> params, _ = nn.instance_norm().init(jax.random.key(0), x)
+        >>> nn.instance_norm().apply(params, (), x)[0].round(3).tolist()
+        [[[-1.0, -1.0], [1.0, 1.0]]]
+    """
+
+    def init(key, x_spec):
+        return _scale_and_bias(x_spec, use_bias=True), ()
+
+    def apply(
+        params, model_state, x: Float[Array, "batch *space channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "batch *space channels"], tuple]:
+        axes = tuple(range(1, x.ndim - 1))
+        y = _affine(_standardize(_wide(x, params), axes, epsilon), params)
         return y.astype(_output_dtype(x, params)), ()
 
     return Model(init, apply)

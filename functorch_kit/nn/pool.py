@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from functorch_kit.nn.combinators import lambda_
 from functorch_kit.nn.conv import Padding, explicit_padding, out_space
+from functorch_kit.nn.errors import LayerError
 from functorch_kit.types import Model
 
 
@@ -84,12 +85,12 @@ def _pool(window, strides, padding, reduce_tiles, reduce_windows) -> Model:
     window = tuple(window)
     strides = window if strides is None else tuple(strides)
     if len(strides) != len(window):
-        raise ValueError(f"pooling: strides {strides} do not fit the window {window}")
+        raise LayerError(f"pooling: strides {strides} do not fit the window {window}")
 
     def pool(x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *out channels"]:
         space = x.shape[1:-1]
         if len(space) != len(window):
-            raise ValueError(f"pooling: window {window} does not fit an input of shape {x.shape}")
+            raise LayerError(f"pooling: window {window} does not fit an input of shape {x.shape}")
         ones = (1,) * len(window)
         pads = explicit_padding(padding, space, window, strides, ones)
         out_space(space, window, strides, pads, ones)  # refuses an empty output

@@ -85,10 +85,19 @@ def treat(apply: Apply, train: bool) -> tuple[Apply, bool]:
     outermost = remat and not (above and any(path_matches(each, above) for each in how.remat))
     how.seen.update(frozen, remat)
     train = train and not frozen
-    return (_rematerialised(apply, how.policy) if outermost else apply), train
+    return (rematerialised(apply, how.policy) if outermost else apply), train
 
 
-def _rematerialised(apply: Apply, policy: Callable[..., bool] | None) -> Apply:
+def rematerialised(apply: Apply, policy: Callable[..., bool] | None = None) -> Apply:
+    """An ``apply`` whose inner values are computed again on the way back; see ``jax.checkpoint``.
+
+    Example:
+        >>> def apply(params, model_state, x, *, key=None, train=False):
+        ...     return 2 * x, model_state
+        >>> rematerialised(apply)((), (), 3.0)[0].item()
+        6.0
+    """
+
     def again(params, model_state, x, *, key=None, train=False):
         def inner(params, model_state, x, key):
             return apply(params, model_state, x, key=key, train=train)

@@ -18,6 +18,7 @@ class Case(NamedTuple):
     x_shape: tuple[int, ...]
     y_shape: tuple[int, ...]
     trains: bool = False  # training differs from evaluation
+    apart: bool = True  # in evaluation examples do not see each other
 
     def arrays(self, dtype: Any = np.float32) -> tuple[Any, Any, jax.Array]:
         """Parameters and model_state away from their special first values, input without ties.
@@ -40,6 +41,24 @@ def _normal(random: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> 
     return jnp.asarray(random.standard_normal(shape), dtype)
 
 
+RANDOM = np.random.default_rng(5)
+
+
+def _beside(layer: nn.Model, **given: np.ndarray) -> nn.Model:
+    """A layer that is given the same arrays beside every x, floats in the dtype of x."""
+
+    def whole(x: Any) -> dict[str, Any]:
+        def like_x(value: np.ndarray):
+            return jnp.asarray(value, x.dtype if value.dtype.kind == "f" else value.dtype)
+
+        return {"x": x, **{name: like_x(value) for name, value in given.items()}}
+
+    def apply(params: Any, model_state: Any, x: Any, *, key: Any = None, train: bool = False):
+        return layer.apply(params, model_state, whole(x), key=key, train=train)
+
+    return nn.Model(lambda key, x_spec: layer.init(key, whole(x_spec)), apply)
+
+
 CASES = {
     "dense": Case(nn.dense(4), (3, 5), (3, 4)),
     "dense on a sequence": Case(nn.dense(4), (2, 3, 5), (2, 3, 4)),
@@ -56,6 +75,14 @@ CASES = {
         (1, 3, 3, 3, 2),
         (1, 3, 3, 3, 2),
     ),
+    "conv_transpose 1d": Case(nn.conv_transpose(3, (3,), strides=2), (2, 3, 2), (2, 6, 3)),
+    "conv_transpose": Case(
+        nn.conv_transpose(4, (2, 3), strides=(2, 1), padding=1, dilation=(2, 1), groups=2),
+        (2, 3, 3, 2),
+        (2, 5, 3, 4),
+    ),
+    "adaptive_avg_pool": Case(nn.adaptive_avg_pool((2, 3)), (2, 5, 3, 2), (2, 2, 3, 2)),
+    "adaptive_max_pool": Case(nn.adaptive_max_pool((2, 3)), (2, 5, 6, 2), (2, 2, 3, 2)),
     "max_pool tiled": Case(nn.max_pool((2, 2)), (2, 4, 4, 2), (2, 2, 2, 2)),
     "max_pool overlapping": Case(
         nn.max_pool((3, 2), strides=(1, 2), padding="SAME"), (2, 4, 5, 2), (2, 4, 3, 2)
@@ -68,16 +95,85 @@ CASES = {
     "batch_norm flat": Case(nn.batch_norm(), (6, 3), (6, 3), trains=True),
     "layer_norm": Case(nn.layer_norm(), (3, 5), (3, 5)),
     "layer_norm without bias": Case(nn.layer_norm(use_bias=False), (2, 3, 5), (2, 3, 5)),
+    "rms_norm": Case(nn.rms_norm(), (2, 3, 4), (2, 3, 4)),
+    "instance_norm": Case(nn.instance_norm(), (2, 3, 2, 2), (2, 3, 2, 2)),
     "group_norm": Case(nn.group_norm(2), (2, 3, 3, 4), (2, 3, 3, 4)),
     "attention": Case(nn.attention(2), (2, 3, 4), (2, 3, 4)),
     "attention causal": Case(
         nn.attention(2, causal=True, use_bias=False, dropout=0.3), (2, 4, 6), (2, 4, 6), trains=True
     ),
     "position_embedding": Case(nn.position_embedding(5), (2, 3, 4), (2, 3, 4)),
+    "attention grouped": Case(
+        nn.attention(4, kv_heads=2, head_width=2, causal=True, window=2, rotary=100.0),
+        (2, 4, 3),
+        (2, 4, 3),
+    ),
+    "attention across, masked": Case(
+        _beside(
+            nn.attention(2, use_bias=False),
+            context=RANDOM.standard_normal((1, 3, 5)),
+            mask=np.array([[True, False, True]]),
+        ),
+        (1, 2, 4),
+        (1, 2, 4),
+    ),
+    "attention in segments": Case(
+        _beside(nn.attention(2), segments=np.array([[1, 1, 2, 2]], np.int32)), (1, 4, 4), (1, 4, 4)
+    ),
+    "rotary": Case(nn.lambda_(nn.rotary), (2, 2, 3, 4), (2, 2, 3, 4)),
     "dropout": Case(nn.dropout(0.4), (5, 4), (5, 4), trains=True),
+    "stochastic_depth": Case(nn.stochastic_depth(0.4), (5, 2, 3), (5, 2, 3), trains=True),
+    "rnn": Case(nn.rnn(3), (2, 3, 2), (2, 3, 3)),
+    "gru": Case(nn.gru(3, output="last", dropout=0.2, unroll=2), (2, 3, 2), (2, 3)),
+    "lstm": Case(nn.lstm(2, dropout=0.3), (2, 3, 2), (2, 3, 2), trains=True),
+    "bidirectional with lengths": Case(
+        _beside(
+            nn.bidirectional(nn.gru(2, use_bias=False), nn.lstm(2, reverse=True)),
+            lengths=np.array([2, 4, 0], np.int32),
+        ),
+        (3, 4, 2),
+        (3, 4, 4),
+        apart=False,
+    ),
+    "recurrent, stateful": Case(nn.lstm(2, stateful=True), (2, 2, 2), (2, 2, 2), apart=False),
     "flatten": Case(nn.flatten(), (2, 3, 4), (2, 12)),
     "leaky_relu": Case(nn.leaky_relu(0.1), (3, 4), (3, 4)),
     "residual": Case(nn.residual(nn.dense(4), nn.dense(4)), (3, 5), (3, 4)),
+    "repeat": Case(
+        nn.repeat(nn.serial(dense=nn.dense(3), act=nn.tanh, drop=nn.dropout(0.3)), 3, remat=True),
+        (2, 3),
+        (2, 3),
+        trains=True,
+    ),
+    "repeat with state": Case(nn.repeat(nn.batch_norm(), 2), (3, 2, 2), (3, 2, 2), trains=True),
+    "stack": Case(nn.stack(nn.dense(2), nn.dense(3)), (2, 4), (2, 3)),
+    "remat": Case(nn.remat(nn.serial(nn.dense(3), nn.tanh)), (2, 4), (2, 3)),
+    "graph": Case(
+        nn.graph(
+            lambda part, x: part("gate", x) * part("value", part("gate", x)),
+            gate=nn.dense(3),
+            value=nn.dense(3),
+        ),
+        (2, 3),
+        (2, 3),
+    ),
+    "branch": Case(
+        nn.branch(nn.dense(3), nn.serial(nn.dense(3), nn.tanh), choose=lambda x: x.shape[0] > 0),
+        (2, 4),
+        (2, 3),
+    ),
+    "loop": Case(nn.loop(nn.serial(nn.dense(3), nn.tanh), 3), (2, 3), (2, 3)),
+    "loop that goes on": Case(
+        nn.loop(nn.dense(3), 5, go_on=lambda y: jnp.max(jnp.abs(y)) < 4),
+        (2, 3),
+        (2, 3),
+        apart=False,
+    ),
+    "custom_gradient": Case(
+        nn.custom_gradient(jnp.sin, lambda x: (jnp.sin(x), x), lambda x, s: (s * jnp.cos(x),)),
+        (3, 4),
+        (3, 4),
+    ),
     "activations": Case(
         nn.serial(nn.relu, nn.gelu, nn.elu, nn.silu, nn.softplus, nn.tanh, nn.sigmoid, nn.identity),
         (3, 4),
