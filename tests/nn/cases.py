@@ -19,6 +19,7 @@ class Case(NamedTuple):
     y_shape: tuple[int, ...]
     trains: bool = False  # training differs from evaluation
     apart: bool = True  # in evaluation examples do not see each other
+    passes: int = 1  # how often it goes over the same parameters: the roundings of each add up
 
     def arrays(self, dtype: Any = np.float32) -> tuple[Any, Any, jax.Array]:
         """Parameters and model_state away from their special first values, input without ties.
@@ -168,6 +169,7 @@ CASES = {
         (2, 3),
         (2, 3),
         apart=False,
+        passes=5,
     ),
     "custom_gradient": Case(
         nn.custom_gradient(jnp.sin, lambda x: (jnp.sin(x), x), lambda x, s: (s * jnp.cos(x),)),

@@ -111,7 +111,7 @@ def test_fewer_bits_stay_near_float64_forward_and_gradient(case: Case, x64):
     )()
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (single, half))
     assert _worst_of_norms(wide[0], exact) <= 1e-5
-    assert _worst_of_norms(wide[1], exact) <= 2e-2
+    assert _worst_of_norms(wide[1], exact) <= 2e-2 * case.passes
 
 
 def _worst_of_norms(a, b) -> float:
