@@ -126,7 +126,7 @@ def test_each_time_drops_other_elements():
         (lambda: nn.loop(nn.relu, -1), "-1 times is not 0 or more"),
         (lambda: nn.loop(nn.batch_norm(), 2).init(KEY, jnp.ones((2, 3))), "the body has state"),
         (
-            lambda: nn.loop(nn.dense(2), 2).apply(*_dense(), jnp.ones((2, 3))),
+            lambda: nn.loop(nn.dense(2), 2).apply(*_dense()[:2], jnp.ones((2, 3))),
             "keep shape and dtype",
         ),
         (
