@@ -106,11 +106,11 @@ def rms_norm(*, epsilon: float = 1e-6) -> Model:
         epsilon: added to the mean square.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp, numpy as np
         >>> from functorch_kit import nn
         >>> x = jnp.array([[1.0, 7.0]])
         >>> params, _ = nn.rms_norm().init(jax.random.key(0), x)
-        >>> print(nn.rms_norm().apply(params, (), x)[0].round(3))
+        >>> print(np.asarray(nn.rms_norm().apply(params, (), x)[0]).round(3))
         [[0.2 1.4]]
     """
 

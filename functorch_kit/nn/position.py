@@ -90,10 +90,10 @@ def rotary(
         LayerError: an odd width.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax.numpy as jnp, numpy as np
         >>> from functorch_kit import nn
         >>> x = jnp.ones((1, 1, 2, 2))
-        >>> print(nn.rotary(x)[0, 0].round(3))
+        >>> print(np.asarray(nn.rotary(x)[0, 0]).round(3))
         [[ 1.     1.   ]
          [-0.301  1.382]]
     """
