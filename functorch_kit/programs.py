@@ -57,17 +57,39 @@ class Programs:
 
     def to_dict(self) -> dict[str, Any]:
         """What was compiled and how it ran, as in ``program.json``."""
-        stepper = self.stepper
-        compiled = [stepper.program] + ([self.evaluator.program] if self.evaluator else [])
-        return {
-            "form": stepper.form.name,
-            "form_reason": stepper.form.reason,
-            "steps_per_dispatch": stepper.most_steps,
-            "input_wait_seconds": stepper.input_wait_seconds,
-            "compute_seconds": stepper.compute_seconds,
-            "input": stepper.input().to_dict(),
-            "programs": {each.name: each.report.to_dict() for each in compiled},
-        }
+        return as_facts(self.stepper, self.evaluator)
+
+
+def as_facts(
+    stepper: train.Stepper, evaluator: train.Evaluator | train.LaneEvaluator | None
+) -> dict[str, Any]:
+    """What was compiled and how it ran, as in ``program.json``.
+
+    Args:
+        stepper: of one run, or of the lanes of many.
+        evaluator: likewise; None where nothing is held out.
+
+    Example:
+        >>> import numpy as np, optax
+        >>> from functorch_kit import data, nn
+        >>> model, sgd = nn.dense(2), optax.sgd(0.1)
+        >>> parts = data.arrays(np.eye(20), np.arange(20) % 2, batch_size=4)
+        >>> state = train.init_state(model, sgd, parts.train.spec["x"])
+        >>> step = train.make_train_step(train.classification(model), sgd)
+        >>> stepper = train.Stepper(step, parts.train, {}, state, train.Form("chunk", "example"))
+        >>> list(as_facts(stepper, None)["programs"])
+        ['train_step']
+    """
+    compiled = [stepper.program] + ([evaluator.program] if evaluator else [])
+    return {
+        "form": stepper.form.name,
+        "form_reason": stepper.form.reason,
+        "steps_per_dispatch": stepper.most_steps,
+        "input_wait_seconds": stepper.input_wait_seconds,
+        "compute_seconds": stepper.compute_seconds,
+        "input": stepper.input().to_dict(),
+        "programs": {each.name: each.report.to_dict() for each in compiled},
+    }
 
 
 def compile_programs(

@@ -15,6 +15,7 @@ from functorch_kit import program, train
 from functorch_kit.config import Experiment
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
+from functorch_kit.programs import as_facts
 from functorch_kit.sweep.rows import SideBySide
 from functorch_kit.types import PyTree, Spec, spec_of
 
@@ -54,17 +55,7 @@ class LanePrograms:
 
     def to_dict(self) -> dict[str, Any]:
         """What was compiled, as in ``program.json``."""
-        stepper = self.stepper
-        compiled = [stepper.program] + ([self.evaluator.program] if self.evaluator else [])
-        return {
-            "form": stepper.form.name,
-            "form_reason": stepper.form.reason,
-            "lanes": self.count,
-            "steps_per_dispatch": stepper.most_steps,
-            "input_wait_seconds": stepper.input_wait_seconds,
-            "compute_seconds": stepper.compute_seconds,
-            "programs": {each.name: each.report.to_dict() for each in compiled},
-        }
+        return as_facts(self.stepper, self.evaluator) | {"lanes": self.count}
 
 
 def compile_lanes(
