@@ -124,7 +124,7 @@ class Lane:
         >>> lane = Lane(plan, Record(None, console, plan.best, plan.log_every))
         >>> state = train.TrainState(20, {}, (), (), None)
         >>> lane.log(0, {"loss": np.ones(20)})
-        >>> lane.pause(20, state, {"loss": 0.5}, {}, is_sound=lambda state: True)
+        >>> lane.pause(20, state, {"loss": 0.5}, {})
         >>> lane.status, lane.record.best_step
         ('finished', 20)
     """
@@ -144,6 +144,11 @@ class Lane:
                 f"the run is finished at step {self.step}: nothing is left to train"
             )
             self.status = "finished"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a step failed since the last pause."""
+        return self._failure is not None
 
     @property
     def is_asked(self) -> bool:
@@ -175,7 +180,7 @@ class Lane:
         metrics: Mapping[str, Any] | None,
         params: Params,
         *,
-        is_sound: Callable[[train.TrainState], bool],
+        is_sound: Callable[[train.TrainState], bool] = lambda state: True,
     ) -> None:
         """Judge the run at a step, save it where that is due, and see whether it ends.
 
@@ -184,7 +189,7 @@ class Lane:
             state: the TrainState.
             metrics: of the validation part, where it was evaluated.
             params: the parameters that were evaluated.
-            is_sound: whether a state may be saved.
+            is_sound: whether a state may be saved, where that is not known already.
 
         Raises:
             NonFinite: a step since the last pause failed, or the state is not sound.

@@ -70,6 +70,7 @@ def fit(
     stop: Callable[[list[Row]], bool] | None = None,
     hooks: Sequence[Hook] = (),
     max_seconds: float | None = None,
+    nonfinite: str = "off",
     max_rollbacks: int = 3,
     quiet: bool = False,
     config: Mapping[str, Any] | None = None,
@@ -90,7 +91,7 @@ def fit(
         hparams: name -> number; arguments of the compiled program, so that a new value needs no
             compilation.
         seed: of parameters and of randomness in training (the data's order has its own).
-        options: accumulation, precision, average, what happens to a NaN …; see ``train.Options``.
+        options: accumulation, precision, average …; see ``train.Options``.
         run_dir: where to write records, checkpoints and the report; nothing is written if None.
         resume: go on from the newest checkpoint in ``run_dir``.
         overwrite: replace a run in ``run_dir``.
@@ -104,7 +105,12 @@ def fit(
         stop: a function of the validation rows so far that says when to stop early.
         hooks: functions of a ``Progress``, called after each evaluation and checkpoint.
         max_seconds: wall-clock time after which the run saves and ends, resumed parts included.
-        max_rollbacks: how often ``options.nonfinite="rollback"`` may go back.
+        nonfinite: what happens to a step whose loss is not finite, or that leaves a state behind
+            which is not: see ``train.Guard``. ``off``: a loss that is not finite ends the run, and
+            nothing else is looked at. ``skip``: the step moves nothing, and is counted. ``raise``:
+            the run ends before it, and says which step and leaf. ``rollback``: the run goes back to
+            its newest checkpoint, and on with the data that follow the bad batch.
+        max_rollbacks: how often ``rollback`` may go back.
         quiet: print nothing.
         config: plain settings to keep beside the results.
         page: a function of the result that returns further material for ``report.write_page``.
@@ -116,8 +122,8 @@ def fit(
 
     Raises:
         UserError: settings or folders that cannot be used.
-        NonFinite: a step gave a NaN or an infinity, and the options do not go on from there. The
-            newest checkpoint is older than that step; ``failure.json`` says which step it was.
+        NonFinite: a step gave a NaN or an infinity, and ``nonfinite`` does not go on from there.
+            The newest checkpoint is older than that step; ``failure.json`` says which step it was.
         Interrupted: SIGINT or SIGTERM came, and what was under way is written; the step reached,
             if there is one, was saved.
 
@@ -133,6 +139,9 @@ def fit(
     """
     _check_kinds(model, objective, optimizer, data)
     options = options or train.Options()
+    if nonfinite not in train.NONFINITE:
+        known = ", ".join(train.NONFINITE)
+        raise UserError(f"nonfinite {nonfinite!r} is not one of {known}")
     plan = plan_of(
         data,
         steps=steps,
@@ -144,7 +153,7 @@ def fit(
         hooks=tuple(hooks),
         max_seconds=max_seconds,
     )
-    for needed, wanted in {"resume": resume, "rollback": options.nonfinite == "rollback"}.items():
+    for needed, wanted in {"resume": resume, "rollback": nonfinite == "rollback"}.items():
         if wanted and run_dir is None:
             raise UserError(f"{needed} needs a run_dir: there is no folder to go on from")
     run = None
@@ -170,11 +179,11 @@ def fit(
         while True:
             record = stack.enter_context(Record(run, console, best, log_every, first, seconds))
             try:
-                lane, state = _train(plan, programs, record, data, values, key, signals)
+                lane, state = _train(plan, programs, record, data, values, key, nonfinite, signals)
                 break
             except train.NonFinite as failure:
                 record.close()
-                if options.nonfinite != "rollback" or rollbacks >= max_rollbacks:
+                if nonfinite != "rollback" or rollbacks >= max_rollbacks:
                     raise _failed(failure, record, programs, data, values) from None
                 assert run is not None
                 first = run.store.newest() or 0
@@ -189,7 +198,12 @@ def fit(
         test = {}
         if programs.evaluator and data.test and lane.status != "interrupted":
             test = programs.evaluator(data.test, values, params, model_state)
-        facts = _facts(programs, state, rollbacks)
+        facts: dict[str, Any] = {
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        }
+        facts["form"] = programs.stepper.form.name
+        if nonfinite == "rollback":
+            facts["rollbacks"] = rollbacks
         result = conclude(lane, state, params, model_state, test, programs.to_dict(), facts)
         if run:
             record.close()
@@ -207,6 +221,7 @@ def _train(
     data: Data,
     values: HParams,
     key: Key,
+    nonfinite: str,
     signals: list[Any],
 ) -> tuple[Lane, train.TrainState]:
     """Steps, pauses and what is done in them; the run at its end, and its state."""
@@ -222,6 +237,7 @@ def _train(
     if lane.status:
         return lane, state
     every = (plan.eval_every, plan.checkpoint_every)
+    guard = None if nonfinite == "off" else train.Guard(stepper, skips=nonfinite == "skip")
     for step, state in train.advance(  # noqa: B020 (where the last step leaves them)
         stepper,
         values,
@@ -231,12 +247,13 @@ def _train(
         every=every,
         log=lane.log,
         asked=lambda: lane.is_asked,
+        guard=guard,
     ):
         metrics, params = None, ()
-        if evaluate and data.validation and plan.evaluates_at(step):
+        if evaluate and data.validation and plan.evaluates_at(step) and not lane.has_failed:
             params = programs.evaluation_params(state)
             metrics = evaluate(data.validation, values, params, state.model_state)
-        lane.pause(step, state, metrics, params, is_sound=programs.is_sound)
+        lane.pause(step, state, metrics, params)
         if lane.status:
             break
     else:
@@ -339,10 +356,10 @@ def describe_failure(
     Example:
         >>> record = Record(None, report.RunConsole("example", 9, quiet=True), ("loss", "min"), 1)
         >>> print(describe_failure(train.NonFinite(7, "step 7: the loss is nan"), "", record))
-        step 7: the loss is nan: options nonfinite='skip' and 'rollback' go on without such a step
+        step 7: the loss is nan: nonfinite='skip' and 'rollback' go on without such a step
     """
     step, run = failure.step, record.run
-    remedy = "options nonfinite='skip' and 'rollback' go on without such a step"
+    remedy = "nonfinite='skip' and 'rollback' go on without such a step"
     if run:
         remedy = f"replay {str(run.path)!r} to see where; {remedy}"
     told = train.NonFinite(step, f"{failure}{where}: {remedy}")
@@ -370,11 +387,3 @@ def _check_kinds(model: Any, objective: Any, optimizer: Any, data: Any) -> None:
     if inspect.isfunction(optimizer) and optimizer.__module__.startswith("optax"):
         name = optimizer.__name__
         raise UserError(f"optimizer is the function optax.{name}: give optax.{name}(1e-3), say")
-
-
-def _facts(programs: Programs, state: train.TrainState, rollbacks: int) -> dict[str, Any]:
-    sizes = [leaf.size for leaf in jax.tree.leaves(programs.like.params)]
-    facts = {"parameters": sum(sizes), "form": programs.stepper.form.name}
-    if state.guard != ():
-        facts |= {"refused_steps": int(state.guard.skipped), "rollbacks": rollbacks}
-    return facts

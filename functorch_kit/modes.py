@@ -30,7 +30,7 @@ VARIANTS = (
 """What is compared where nothing else is asked for."""
 
 # What only some modes have: fp16 scales the loss, and counts what it refused.
-_OWN = ("state/loss_scale", "state/guard", "output/1/refused", "output/1/failed")
+_OWN = ("state/loss_scale", "output/1/refused", "output/1/failed")
 
 
 def compare_steps(
@@ -95,7 +95,7 @@ def compare_steps(
 
     def state_of(chosen: train.Options) -> train.TrainState:
         """The first state: the same for options that make no other."""
-        key = chosen.policy.params, chosen.policy.loss_scale, chosen.guards
+        key = chosen.policy.params, chosen.policy.loss_scale
         if key not in states:
             states[key] = train.init_state(
                 model, optimizer, spec_of(batch["x"]), hparams=values, seed=seed, options=chosen

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from functorch_kit import program, report, train
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
-from functorch_kit.types import HParams, Key, Params, PyTree, Spec
+from functorch_kit.types import HParams, Key, Params, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +35,6 @@ class Programs:
     like: Spec
     _init: Callable[[HParams, Key], train.TrainState]
     _evaluation_params: program.Program | None
-    _options: train.Options
 
     def on(self, data: Data) -> Programs:
         """The same programs for data of the same shapes: another order, say, or other records."""
@@ -50,10 +47,6 @@ class Programs:
     def evaluation_params(self, state: train.TrainState) -> Params:
         """The parameters that are evaluated: those of the state, or an average of them."""
         return self._evaluation_params(state) if self._evaluation_params else state.params
-
-    def is_sound(self, state: train.TrainState) -> bool:
-        """Whether a state may be saved: finite, where the options ask for that."""
-        return is_sound(state, self._options)
 
     def to_dict(self) -> dict[str, Any]:
         """What was compiled and how it ran, as in ``program.json``."""
@@ -172,27 +165,4 @@ def compile_programs(
                 compiled_init.append(train.compiled_init(init, hparams, key))
         return compiled_init[0](hparams, key)
 
-    return Programs(train_step, stepper, evaluator, like, first_state, averaged, options)
-
-
-def is_sound(state: train.TrainState, options: train.Options) -> bool:
-    """Whether a state may be saved: finite, where the options ask for that.
-
-    Example:
-        >>> state = train.TrainState(1, {"w": jnp.array([jnp.nan])}, (), (), None)
-        >>> is_sound(state, train.Options()), is_sound(state, train.Options(nonfinite="raise"))
-        (True, False)
-    """
-    if options.nonfinite == "off":
-        return True
-    return bool(_all_finite((state.params, state.model_state)))
-
-
-@jax.jit
-def _all_finite(tree: PyTree) -> jax.Array:
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
-    return functools.reduce(jnp.logical_and, finite, jnp.ones((), bool))
-
-
-def _is_float(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return Programs(train_step, stepper, evaluator, like, first_state, averaged)

@@ -69,6 +69,7 @@ class Record:
         self._criterion = best
         self._metric, self._sign = best[0], 1.0 if best[1] == "min" else -1.0
         self.data_offset = 0
+        self.refused_steps: int | None = None
         self._trend: str | None = None
         self._scores: dict[int, float] = {}  # of the last validated step
         self._log_every = log_every
@@ -109,6 +110,8 @@ class Record:
         if self.run:
             self.run.store.check()  # a save that failed ends the run now, not at the next one
         count = len(next(iter(metrics.values())))
+        if "refused" in metrics:
+            self.refused_steps = (self.refused_steps or 0) + int(metrics["refused"].sum())
         for index in range(-(start + 1) % self._log_every, count, self._log_every):
             values = {name: value[index] for name, value in metrics.items() if value.ndim == 1}
             self._write(start + index + 1, "train", values)
@@ -149,6 +152,7 @@ class Record:
             "best_value": strict(self._best_value),
             "seconds": self.seconds,
             "data_offset": self.data_offset,
+            "refused_steps": self.refused_steps,
             "config": self.run.config,
         }
         self.run.store.save(step, state, meta=meta, score=self._scores.get(step))
@@ -174,7 +178,7 @@ class Record:
                 f" compared with {tuple(self._criterion)}: resume it with the former"
             )
         self._seconds_before = max(self._seconds_before, meta["seconds"])
-        self.data_offset = meta["data_offset"]
+        self.data_offset, self.refused_steps = meta["data_offset"], meta["refused_steps"]
         self.best_step, self._best_value = meta["best_step"], float(meta["best_value"])
         if self.best_step is not None:
             try:
@@ -202,6 +206,8 @@ class Record:
         }
         best_step = step if self.best_step is None else self.best_step
         facts = {"status": status, "steps": step, "best_step": best_step, "seconds": self.seconds}
+        if self.refused_steps is not None:
+            facts["refused_steps"] = self.refused_steps
         if self._trend:
             facts["trend"] = self._trend
         return {**metrics, **facts}

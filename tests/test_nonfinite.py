@@ -39,7 +39,7 @@ def _fit(nonfinite: str, **changes: Any) -> fk.FitResult:
         "checkpoint_every": 4,
         "eval_every": 4,
         "quiet": True,
-        "options": fk.train.Options(nonfinite=nonfinite),
+        "nonfinite": nonfinite,
     }
     return fk.fit(MODEL, fk.train.regression(MODEL), **(settings | changes))
 
@@ -125,7 +125,7 @@ def test_without_a_folder_there_is_nothing_to_go_back_to():
 def test_parameters_that_overflow_are_never_saved(tmp_path: Path):
     """The update of step 4 makes them infinite; loss and gradients of that step are finite."""
     optimizer = optax.sgd(lambda count: jnp.where(count == 3, jnp.inf, 1e-3))
-    with pytest.raises(fk.train.NonFinite, match=r"^step 4: a parameter is not finite"):
+    with pytest.raises(fk.train.NonFinite, match=r"^step 4: an update is not finite"):
         _fit("raise", run_dir=tmp_path, optimizer=optimizer, data=_data(()))
     assert _steps(tmp_path) == []
 
@@ -139,12 +139,12 @@ def test_a_batch_of_padding_alone_is_no_failure():
     )
     padded = fk.data.Data(name="padded", train=pipeline, validation=None, test=None)
     assert _fit("off", data=padded).summary["status"] == "finished"
-    assert _fit("raise", data=padded).summary["refused_steps"] == 0
+    assert _fit("skip", data=padded).summary["refused_steps"] == 0
 
 
 def test_a_run_whose_parameters_overflow_goes_back_as_well(tmp_path: Path):
     optimizer = optax.sgd(lambda count: jnp.where(count == 7, jnp.inf, 1e-3))
-    with pytest.raises(fk.train.NonFinite, match=r"^step 8: a parameter is not finite"):
+    with pytest.raises(fk.train.NonFinite, match=r"^step 8: an update is not finite"):
         _fit(
             "rollback",
             run_dir=tmp_path,
@@ -183,3 +183,14 @@ def test_a_failure_is_forgotten_once_the_run_has_come_past_it(tmp_path: Path):
     assert json.loads(failure.read_text())["step"] == 10
     _fit("raise", run_dir=tmp_path, resume=True, data=_data(()), steps=12)
     assert not failure.exists()
+
+
+def test_what_was_refused_before_a_run_was_resumed_counts(tmp_path: Path):
+    first = _fit("skip", run_dir=tmp_path, steps=20)
+    assert first.summary["refused_steps"] == 1
+    assert _fit("skip", run_dir=tmp_path, steps=40, resume=True).summary["refused_steps"] == 2
+
+
+def test_an_unknown_policy_is_refused_with_those_that_there_are():
+    with pytest.raises(UserError, match="nonfinite 'ignore' is not one of off, skip, raise, roll"):
+        _fit("ignore")

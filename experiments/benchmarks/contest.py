@@ -226,13 +226,24 @@ def main(
     parser.add_argument("--json", type=Path, metavar="FILE", help="write head and rows here")
     parser.add_argument("--peer-python", default=sys.executable, metavar="PATH")
     parser.add_argument("--pairs", type=_positive, metavar="N", help=f"{pairs} if not given")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="these rows alone, by work or by peer"
+    )
     options(parser)
     chosen = parser.parse_args(arguments)
     count = chosen.pairs or (1 if chosen.quick else pairs)
     pythons = Pythons(sys.executable, chosen.peer_python)
+    comparisons = build(chosen)
+    if chosen.only:
+        names = {name for each in comparisons for name in (each.work, each.peer)}
+        if unknown := sorted(set(chosen.only) - names):
+            parser.error(
+                f"--only: no row is called {unknown[0]!r}: give {', '.join(sorted(names))}"
+            )
+        comparisons = [each for each in comparisons if {each.work, each.peer} & set(chosen.only)]
     head = surroundings.head(pythons.ours, pythons.peers, quick=chosen.quick)
     with tempfile.TemporaryDirectory(prefix="benchmark-cache-") as cache:
-        rows = [compete(each, pythons, count, Path(cache)) for each in build(chosen)]
+        rows = [compete(each, pythons, count, Path(cache)) for each in comparisons]
     head |= {"ceiling_gflops_after": surroundings.ceiling(pythons.ours)["ceiling_gflops"]}
     print(table(rows))
     if chosen.json:

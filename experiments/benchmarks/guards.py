@@ -1,7 +1,7 @@
 """What guarding every step against NaN and infinity costs: the same steps with and without.
 
-Ours checks the loss and every gradient of each step and takes no update that is not finite
-(``Options(nonfinite=…)``); its peer ``unguarded`` is the same program without. Works ``…_skip`` and
+Ours looks at every loss and at the state that each dispatch leaves, and keeps a copy to go back to
+(``train.Guard``); its peer ``unguarded`` is the same program without. Works ``…_skip`` and
 ``…_raise`` are the two kinds of guard. Command: ``python experiments/benchmarks/guards.py``.
 Expected on two cores, in about a quarter of an hour: ``high`` at most 1.05 in every row.
 """

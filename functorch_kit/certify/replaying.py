@@ -108,7 +108,7 @@ def replay(
     failed_here = failure.get("step") == asked
     with _Past(folder, job, asked, failure if failed_here else {}, sound=step is None) as past:
         found = asked
-        if step is None and not _is_sound(past.before(asked)):
+        if step is None and not train.is_sound(past.before(asked)):
             # A finite loss can have a gradient that is not: the loss shows it a step later.
             found = past.first_unsound(asked)
         metrics, is_finite = past.compiled(found)
@@ -140,8 +140,8 @@ def replay_step(
         hparams: the hyperparameters.
         state: the state before the step.
         batch: what the step reads.
-        refused: look as well at what the step itself tests with ``jnp.isfinite``: a guarded step
-            leaves a finite state behind.
+        refused: look as well at what the step itself tests with ``jnp.isfinite``: one whose scaled
+            gradients overflow leaves a finite state behind.
 
     Returns:
         A Finding; None if all is finite.
@@ -187,6 +187,7 @@ class _Past:
         options = job.get("options") or train.Options()
         self.hparams = train.as_hparams(job.get("hparams"), options.policy.params)
         self.train_step = train.make_train_step(job["objective"], job["optimizer"], options)
+        self._skips = job.get("nonfinite") == "skip"
         self._key, self._data = jax.random.key(job.get("seed", 0)), job["data"].train
         x_spec = self._data.spec["x"]
         self._init = train.make_init(job["model"], job["optimizer"], x_spec, options)
@@ -204,7 +205,7 @@ class _Past:
         self._start: Any = None
         for saved in sorted((s for s in self._store.steps() if s < step), reverse=True):
             self._start, meta = self._store.restore(saved, self._like)
-            if _is_sound(self._start) or not sound:
+            if train.is_sound(self._start) or not sound:
                 self.checkpoint = saved
                 self.stepper.offset = {**meta, **failure}.get("data_offset", 0)
                 break
@@ -223,7 +224,18 @@ class _Past:
         # A copy: the program takes over what it is given.
         state, start = jax.tree.map(jnp.copy, self._start), self.checkpoint or 0
         if start < step - 1:
-            state, _ = self.stepper(self.hparams, state, start, step - 1 - start)
+            guard = train.Guard(self.stepper, skips=True) if self._skips else None
+            way = train.advance(
+                self.stepper,
+                self.hparams,
+                state,
+                start,
+                step - 1,
+                every=(step,),
+                log=lambda start, metrics: None,
+                guard=guard,
+            )
+            *_, (_, state) = way
         return state
 
     def first_unsound(self, step: int) -> int:
@@ -231,7 +243,7 @@ class _Past:
         sound, unsound = self.checkpoint or 0, step - 1
         while unsound - sound > 1:
             middle = (sound + unsound) // 2
-            if _is_sound(self.before(middle + 1)):
+            if train.is_sound(self.before(middle + 1)):
                 sound = middle
             else:
                 unsound = middle
@@ -242,7 +254,9 @@ class _Past:
         after, fetch = self.stepper(self.hparams, self.before(step), step - 1, 1)
         metrics = {name: float(value[0]) for name, value in fetch().items() if value.ndim == 1}
         failed = metrics.pop("failed", 0.0) or metrics.get("refused", 0.0)
-        return metrics, bool(np.isfinite(metrics["loss"])) and not failed and _is_sound(after)
+        return metrics, bool(np.isfinite(metrics["loss"])) and not failed and bool(
+            train.is_sound(after)
+        )
 
     def eager(self, step: int) -> tuple[train.TrainStep, HParams, Any, Batch]:
         """The pure step, and what it was given."""
@@ -284,17 +298,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RunError(f"{str(path)!r} holds no JSON object: remove it")
     return found
-
-
-def _is_sound(state: train.TrainState) -> bool:
-    """Whether there is no NaN in a state, and no Inf in what an objective computes with."""
-    # An optimizer may start from an Inf, such as the best value so far.
-    computed = _floats((state.params, state.model_state))
-    return all(np.isfinite(leaf).all() for leaf in computed) and not any(
-        np.isnan(leaf).any() for leaf in _floats(state)
-    )
-
-
-def _floats(tree: Any) -> list[np.ndarray]:
-    leaves = jax.tree.leaves(tree)
-    return [np.asarray(leaf) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]

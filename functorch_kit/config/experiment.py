@@ -118,6 +118,7 @@ class Experiment:
             "best": best,
             "stop": stop,
             "max_seconds": settings.max_seconds,
+            "nonfinite": settings.nonfinite,
             "max_rollbacks": settings.max_rollbacks,
             "run_dir": job.run_dir,
             "resume": job.resume is not None,

@@ -146,7 +146,6 @@ def make_options(config: Config) -> train.Options:
         frozen=settings.frozen,
         ema=None if settings.ema_decay is None else _ema_decay,
         evaluate=evaluate,
-        nonfinite=settings.nonfinite,
         gradient_norm=settings.gradient_norm,
     )
 

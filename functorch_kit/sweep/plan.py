@@ -226,13 +226,10 @@ def fitting(jobs: int, most: int, devices: int = 1) -> int:
 
 def _how(experiment: Experiment, jobs: int, mode: str) -> tuple[str, str]:
     settings = experiment.config.train
-    for name, because in {
-        "max_seconds": "the time that a lane takes is not its own",
-        "rollbacks": "a lane cannot go back alone",
-    }.items():
-        asked = {"max_seconds": settings.max_seconds, "rollbacks": settings.nonfinite == "rollback"}
-        if asked[name]:
-            return ONE_BY_ONE, f"{name}: {because}"
+    if settings.max_seconds:
+        return ONE_BY_ONE, "max_seconds: the time that a lane takes is not its own"
+    if settings.nonfinite in ("skip", "rollback"):
+        return ONE_BY_ONE, f"nonfinite={settings.nonfinite}: a lane cannot go back alone"
     if mode != "auto":
         return (LANES if mode == "lanes" else ONE_BY_ONE), "asked for"
     if jobs == 1:

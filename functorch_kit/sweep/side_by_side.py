@@ -13,7 +13,6 @@ from functorch_kit import report, train
 from functorch_kit.config import Experiment
 from functorch_kit.lane import Lane, plan_of
 from functorch_kit.loop import conclude, describe_failure, write
-from functorch_kit.programs import is_sound
 from functorch_kit.record import Record
 from functorch_kit.run import RunFolder
 from functorch_kit.sweep.chunk import Chunk
@@ -128,7 +127,7 @@ def _arguments(runs: Sequence[_Run], count: int) -> tuple[Any, Any]:
 
 def _run_chunk(runs: Sequence[_Run], programs: LanePrograms, orders: Orders) -> int:
     """Bring some jobs to their ends; how often another program was compiled for fewer of them."""
-    options, compiles = runs[0].experiment.options, 0
+    compiles, looks = 0, runs[0].experiment.config.train.nonfinite != "off"
     with ExitStack() as stack:
         # It asks git, among others: once is enough.
         environment = report.environment() if any(run.job.folder for run in runs) else {}
@@ -149,7 +148,7 @@ def _run_chunk(runs: Sequence[_Run], programs: LanePrograms, orders: Orders) -> 
                 runs[0].experiment.data,
                 signals=orders.signals,
                 tell=_teller(runs, orders),
-                is_sound=lambda state: is_sound(state, options),
+                is_sound=lambda state: not looks or bool(train.is_sound(state)),
             )
             half = programs.count // 2 if orders.compact else 0
             chunk.run(lambda alive, half=half: 0 < alive <= half)
@@ -193,8 +192,6 @@ def _conclude(chunk: Chunk, runs: Sequence[_Run], ended: set[int], orders: Order
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
             "form": chunk.programs.stepper.form.name,
         }
-        if state.guard != ():
-            facts |= {"refused_steps": int(state.guard.skipped), "rollbacks": 0}
         job.result = conclude(run.lane, state, params, model_state, tests[lane], programs, facts)
         job.summary = job.result.summary
         job.status = job.summary["status"]

@@ -5,7 +5,7 @@ from functorch_kit.train.clipping import clip
 from functorch_kit.train.dispatch import advance
 from functorch_kit.train.evaluate import Evaluator, LaneEvaluator, predict
 from functorch_kit.train.form import Form, choose_form, slow_in_a_loop
-from functorch_kit.train.guard import NonFinite
+from functorch_kit.train.guard import NONFINITE, Guard, NonFinite, is_sound
 from functorch_kit.train.objectives import (
     adversarial,
     apply_named,
@@ -45,10 +45,12 @@ from functorch_kit.train.stepper import Stepper, block_steps
 from functorch_kit.train.stopping import patience, trend
 
 __all__ = [
+    "NONFINITE",
     "OPTIMIZERS",
     "EvalStep",
     "Evaluator",
     "Form",
+    "Guard",
     "LaneEvaluator",
     "NonFinite",
     "Options",
@@ -73,6 +75,7 @@ __all__ = [
     "example_keys",
     "example_weight",
     "init_state",
+    "is_sound",
     "language_model",
     "layer_decay",
     "make_eval_step",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_kit.train.guard import Guard
 from functorch_kit.types import HParams
 
 _SECONDS_A_DISPATCH = 0.25
@@ -24,6 +25,7 @@ def advance(
     every: Sequence[int],
     log: Callable[[int, Mapping[str, np.ndarray]], None],
     asked: Callable[[], bool] = lambda: False,
+    guard: Guard | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Take steps ``first`` to ``last``, pausing wherever someone must look at the state.
 
@@ -36,6 +38,8 @@ def advance(
         every: the pauses: at every multiple of each of these numbers, and at ``last``.
         log: told the first step and the metrics, each (steps,), of every dispatch, in order.
         asked: whether there is to be a pause at once, the last one.
+        guard: finds the steps that failed; see ``Guard``. Where it does not go on behind them, the
+            last pause is before such a step, and ``failed`` tells the log.
 
     Yields:
         The step reached and the state at it. All metrics up to it have been logged.
@@ -47,22 +51,35 @@ def advance(
         [(4, 4), (8, 8), (10, 10)]
     """
     pace, pending, step = _Pace(), deque(), first
+
+    def is_due(step: int) -> bool:
+        return step == last or any(step % number == 0 for number in every)
+
     ends = asked()
     while step < last and not ends:
         to_pause = min(last - step, *(number - step % number for number in every))
         count = min(pace.steps, to_pause)
+        if guard:
+            guard.before(step, state)
         state, fetch = stepper(hparams, state, step, count)
-        pending.append((step, count, fetch))
+        pending.append((step, count, fetch, guard.after(state) if guard else True))
         step += count
         ends = asked()
-        pauses = ends or count == to_pause
         # While one dispatch runs, the one before it is fetched and logged.
-        while len(pending) > (0 if pauses else 1):
-            start, done, fetch = pending.popleft()
+        while len(pending) > (0 if ends or is_due(step) else 1):
+            start, done, fetch, is_sound = pending.popleft()
             metrics = fetch()
             pace.measured(done)
+            if guard and (not is_sound or np.any(metrics.get("failed", 0))):
+                pending.clear()  # what was dispatched since began in a state that is not sound
+                step, state, metrics = guard.found(hparams, start, metrics)
+                pace.restart(steps=1)
+                ends = ends or "failed" in metrics
+            elif guard:
+                metrics = guard.passed(start + done, metrics)
             log(start, metrics)
-        if pauses:
+            ends = ends or asked()
+        if ends or is_due(step):
             yield step, state
             pace.restart()
 
@@ -74,7 +91,8 @@ class _Pace:
         self.steps = 1
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, steps: int | None = None) -> None:
+        self.steps = steps or self.steps
         self._mark = time.perf_counter()
 
     def measured(self, steps: int) -> None:

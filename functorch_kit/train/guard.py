@@ -1,19 +1,23 @@
-"""Steps that may be refused: updates that are not finite, and scaled gradients that overflow."""
+"""Steps that fail: found after the fact, so that nothing stands in the way of those that do not."""
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import functools
-from collections.abc import Callable
+import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from functorch_kit.errors import UserError
-from functorch_kit.precision import Policy
-from functorch_kit.train.options import Options
-from functorch_kit.types import PyTree, wide_float
+from functorch_kit.types import HParams, PyTree
+
+NONFINITE = ("off", "skip", "raise", "rollback")
+_SECONDS_BETWEEN_COPIES = 2.0
+
+Metrics = dict[str, np.ndarray]
 
 
 class NonFinite(UserError, ArithmeticError):
@@ -21,7 +25,7 @@ class NonFinite(UserError, ArithmeticError):
 
     Attributes:
         step: number of the step, from 1 up.
-        state: where updates are guarded, the TrainState before that step.
+        state: where steps are guarded, the TrainState before that step.
 
     Example:
         >>> str(NonFinite(7, "step 7: the loss is not finite"))
@@ -36,161 +40,145 @@ class NonFinite(UserError, ArithmeticError):
         self.state: Any = None
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
 class Guard:
-    """What a guarded state remembers of the steps that were refused.
+    """Goes back to the first step that failed, and past it.
 
-    Attributes:
-        skipped: steps whose update was not taken, int32 ().
-        failed: whether a step failed for good: no later step changes anything, bool ().
-
-    Example:
-        >>> int(new_guard().skipped), bool(new_guard().failed)
-        (0, False)
-    """
-
-    skipped: Any
-    failed: Any
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class LossScale:
-    """Dynamic loss scaling (Micikevicius et al., 2018).
-
-    Attributes:
-        scale: what the loss is multiplied by, float32 ().
-        good_steps: steps since it last changed, int32 ().
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from functorch_kit.precision import policy
-        >>> float(adjusted(new_loss_scale(policy("fp16")), policy("fp16"), jnp.bool_(False)).scale)
-        16384.0
-    """
-
-    scale: Any
-    good_steps: Any
-
-
-def new_guard() -> Guard:
-    """The guard before the first step.
-
-    Example:
-        >>> new_guard().skipped.dtype
-        dtype('int32')
-    """
-    return Guard(jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-
-
-def new_loss_scale(policy: Policy) -> LossScale:
-    """The loss scale before the first step.
-
-    Example:
-        >>> from functorch_kit.precision import policy
-        >>> float(new_loss_scale(policy("fp16")).scale)
-        32768.0
-    """
-    return LossScale(jnp.asarray(policy.loss_scale, jnp.float32), jnp.zeros((), jnp.int32))
-
-
-def adjusted(loss_scale: LossScale, policy: Policy, fits: jax.Array) -> LossScale:
-    """Half after an overflow, double after many steps without one; never below 1.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from functorch_kit.precision import policy
-        >>> now = LossScale(jnp.float32(8), jnp.int32(1999))
-        >>> float(adjusted(now, policy("fp16"), jnp.bool_(True)).scale)
-        16.0
-    """
-    good = jnp.where(fits, loss_scale.good_steps + 1, 0)
-    grows = good >= policy.growth_every
-    scale = jnp.where(fits, loss_scale.scale, jnp.maximum(loss_scale.scale / 2, 1))
-    # Above this the scale itself would overflow sooner than the gradients underflow.
-    scale = jnp.where(grows, jnp.minimum(scale * 2, 2.0**24), scale)
-    return LossScale(scale, jnp.where(grows, 0, good))
-
-
-def guarded(
-    taken: Callable[[], tuple[Any, jax.Array]],
-    state: Any,
-    gradients: PyTree,
-    loss_sum: jax.Array,
-    options: Options,
-) -> tuple[Any, dict[str, jax.Array]]:
-    """The state after a step that is taken only if its loss and its gradients are finite.
+    A step has failed if its loss is not finite, or if what it leaves behind is not sound, see
+    ``is_sound``. Nothing of that is looked for inside a step: the compiled program is the one
+    without a guard. Each dispatch runs as if all went well, and its end is looked at while the next
+    one runs. Where it is not sound, the step is searched for from a copy of the state that is kept,
+    by the same program on the same data: the states on the way are therefore the run's own, to the
+    bit. The price is memory for one or two more states, a copy every two seconds, and after a
+    failure the time to take the steps since the copy a few times again.
 
     Args:
-        taken: gives the TrainState after the step, and whether what the optimizer computed besides
-            was finite, bool (): the gradient at another point, say.
-        state: the TrainState before it, with a guard.
-        gradients: of the step, as the optimizer gets them.
-        loss_sum: of the step, not scaled.
-        options: of these, what happens to a step that is refused.
-
-    Returns:
-        The state, and signs of what happened, each 0 or 1: ``refused``, and where a step may fail
-        for good, ``failed``.
+        stepper: takes the steps; see ``Stepper``.
+        skips: whether the run goes on behind the step, as if it had moved nothing; if not, it ends
+            before it.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from functorch_kit.train import Options, TrainState
-        >>> state = TrainState(jnp.int32(3), jnp.ones(2), (), (), None, guard=new_guard())
-        >>> after, signs = guarded(lambda: (state, jnp.bool_(True)), state, jnp.array([jnp.nan]),
-        ...                        jnp.float32(0), Options(nonfinite="skip"))
-        >>> int(after.step), int(after.guard.skipped), float(signs["refused"])
-        (4, 1, 1.0)
+        >>> import numpy as np, optax
+        >>> from functorch_kit import data, nn, train
+        >>> x = np.ones((8, 2), np.float32)
+        >>> x[5] = np.nan
+        >>> rows = data.Pipeline({"x": x, "y": x[:, :1]}, data.Sequential(8, 2))
+        >>> model, sgd = nn.dense(1), optax.sgd(0.1)
+        >>> state = train.init_state(model, sgd, rows.spec["x"])
+        >>> step = train.make_train_step(train.regression(model), sgd)
+        >>> stepper = train.Stepper(step, rows, {}, state, train.Form("chunk", "example"))
+        >>> refused = []
+        >>> for _, state in train.advance(
+        ...     stepper, {}, state, 0, 4, every=[4], guard=Guard(stepper, skips=True),
+        ...     log=lambda start, metrics: refused.extend(metrics["refused"])):
+        ...     pass
+        >>> refused, bool(is_sound(state)), int(state.step)
+        ([0.0, 0.0, 1.0, 0.0], True, 4)
     """
-    policy, guard, loss_scale = options.policy, state.guard, state.loss_scale
-    loss_is_finite, halts = jnp.isfinite(loss_sum), options.nonfinite in ("raise", "rollback")
-    goes = loss_is_finite & all_finite(gradients)
-    if halts:
-        goes &= ~guard.failed
-    # A branch, not a choice between two results: what is not taken is not computed, what is taken
-    # is not copied.
-    after, finite = jax.lax.cond(goes, taken, lambda: (state, jnp.zeros((), bool)))
-    overflows = jnp.zeros((), bool)
-    if policy.loss_scale is not None:
-        # Too large only because they were scaled, as long as there is something to scale down.
-        overflows = loss_is_finite & ~finite & (loss_scale.scale > 1)
-        loss_scale = adjusted(loss_scale, policy, ~overflows)
-    failed = ~(finite | overflows)
-    if halts:
-        # From here on nothing changes: the state stays as it was before the step that failed.
-        failed |= guard.failed
-        guard = dataclasses.replace(guard, failed=failed)
-        loss_scale = jax.tree.map(
-            lambda new, old: jnp.where(failed, old, new), loss_scale, state.loss_scale
-        )
-    passed = (~failed if halts else jnp.ones((), bool)).astype(jnp.int32)
-    refused = (~finite).astype(jnp.int32)
-    guard = dataclasses.replace(guard, skipped=guard.skipped + refused * passed)
-    step = jnp.where(finite, after.step, state.step + passed)
-    signs = {"refused": refused.astype(jnp.float32)}
-    if options.nonfinite != "skip":
-        signs["failed"] = failed.astype(jnp.float32)
-    return after.replace(step=step, loss_scale=loss_scale, guard=guard), signs
+
+    def __init__(self, stepper: Any, *, skips: bool):
+        self._stepper, self._skips = stepper, skips
+        self._kept: tuple[int, Any] | None = None
+        self._next: tuple[int, Any] | None = None  # not known to be sound as yet
+        self._copied = 0.0
+
+    def before(self, step: int, state: Any) -> None:
+        """Told the state that the next dispatch starts from, before it is donated."""
+        now = time.perf_counter()
+        if self._kept is None:
+            self._kept, self._copied = (step, _copy(state)), now
+        elif self._next is None and now - self._copied > _SECONDS_BETWEEN_COPIES:
+            self._next, self._copied = (step, _copy(state)), now
+
+    def after(self, state: Any) -> jax.Array:
+        """Whether a dispatch left a sound state, bool (), not waited for."""
+        return is_sound(state)
+
+    def passed(self, end: int, metrics: Metrics) -> Metrics:
+        """Told that no step failed in the dispatch up to ``end``; its metrics for the log."""
+        if self._next and self._next[0] <= end:
+            self._kept, self._next = self._next, None
+        if not self._skips or "refused" in metrics:
+            return metrics
+        return metrics | {"refused": np.zeros_like(metrics["loss"], np.float32)}
+
+    def found(self, hparams: HParams, start: int, metrics: Metrics) -> tuple[int, Any, Metrics]:
+        """Go back to the first step that failed, in the dispatch that began at ``start``.
+
+        Args:
+            hparams: the hyperparameters.
+            start: steps taken before the dispatch; the state was sound there.
+            metrics: of its steps, each (steps,).
+
+        Returns:
+            The step to go on from, the state there, and the metrics up to the step that failed,
+            that among them.
+        """
+        self._next, count = None, len(metrics["loss"])
+        failed = np.asarray(metrics.get("failed", np.zeros(count))) > 0
+        shown = start + int(failed.argmax()) + 1 if failed.any() else start + count
+        bad, state = self._first_bad(hparams, start, shown)
+        rows = {name: value[: bad - start] for name, value in metrics.items()}
+        mark = np.zeros(bad - start, np.float32)
+        mark[-1] = 1
+        if not self._skips:
+            return bad - 1, state, rows | {"failed": mark}
+        rows.pop("failed", None)
+        rows["refused"] = np.maximum(rows.get("refused", mark), mark)
+        # As after any other step, but for what it would have changed.
+        state = state.replace(step=state.step + 1)
+        self._kept, self._copied = (bad, _copy(state)), time.perf_counter()
+        return bad, state, rows
+
+    def _first_bad(self, hparams: HParams, start: int, shown: int) -> tuple[int, Any]:
+        """The first step that failed and the state before it; at the latest the one that shows."""
+        # A bad state stays bad, so that a search by halves finds where it began. First the two
+        # places where it nearly always is: the step that shows, and the one before.
+        sound, bad, state = start, shown, None
+        guesses = [shown - 1, shown - 2]
+        while bad - sound > 1:
+            guess = guesses.pop(0) if guesses else (sound + bad) // 2
+            if not sound < guess < bad:
+                continue
+            reached = self._state_at(hparams, guess)
+            if is_sound(reached):
+                sound, state = guess, reached
+            else:
+                bad = guess
+        return bad, self._state_at(hparams, sound) if state is None else state
+
+    def _state_at(self, hparams: HParams, step: int) -> Any:
+        assert self._kept is not None
+        first, kept = self._kept
+        state = _copy(kept)  # the program takes over what it is given
+        if step == first:
+            return state
+        # A stepper of its own: what it measures of the run is not changed.
+        return copy.copy(self._stepper)(hparams, state, first, step - first)[0]
 
 
-def all_finite(tree: PyTree) -> jax.Array:
-    """Whether no float of a tree is a NaN, an infinity, or too large to be squared, bool ().
+@jax.jit
+def is_sound(state: Any) -> jax.Array:
+    """Whether a TrainState has no NaN, and no infinity in what an objective computes with, bool ().
 
-    A sum of squares, because on a CPU it is the cheapest reduction there is: for 35,000 numbers it
-    took 7 µs where ``isfinite`` took 13, on two cores. A gradient of 1e20 is no more use to an
-    optimizer than an infinite one.
+    An optimizer may hold an infinity, such as the best value so far.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> bool(all_finite({"a": jnp.ones(3), "n": jnp.int32(1)}))
-        True
-        >>> bool(all_finite({"a": jnp.array([1.0, jnp.inf])}))
+        >>> from functorch_kit.train import TrainState
+        >>> bool(is_sound(TrainState(1, {"w": jnp.array([jnp.inf])}, (), (), None)))
         False
+        >>> bool(is_sound(TrainState(1, {"w": jnp.ones(1)}, (), {"best": jnp.inf}, None)))
+        True
     """
-    squares = [
-        jnp.sum(jnp.square(wide_float(leaf)))
-        for leaf in jax.tree.leaves(tree)
-        if jnp.issubdtype(leaf.dtype, jnp.inexact)
-    ]
-    return functools.reduce(jnp.logical_and, map(jnp.isfinite, squares), jnp.ones((), bool))
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in _floats((state.params, state.model_state))]
+    numbers = [~jnp.any(jnp.isnan(leaf)) for leaf in _floats((state.opt_state, state.ema))]
+    return functools.reduce(jnp.logical_and, finite + numbers, jnp.ones((), bool))
+
+
+@jax.jit
+def _copy(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _floats(tree: PyTree) -> list[Any]:
+    leaves = map(jnp.asarray, jax.tree.leaves(tree))
+    return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]

@@ -12,7 +12,6 @@ import numpy as np
 from functorch_kit.errors import UserError
 from functorch_kit.precision import Policy, policy
 
-NONFINITE = ("off", "skip", "raise", "rollback")
 REMAT_POLICIES = {
     "nothing": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_saveable,
@@ -38,11 +37,6 @@ class Options:
             returns it; None for no average.
         evaluate: the parameters that are evaluated and chosen as best: ``params``, ``ema``, or a
             function of the TrainState such as ``optax.contrib.schedule_free_eval_params`` needs.
-        nonfinite: what happens to an update whose loss or gradient holds a NaN or an infinity. (One
-            that overflows by itself shows in the next step, and is never saved.)
-            ``skip``: it is not taken, and counted. ``raise``: it is not taken, no later step is
-            either, and ``fit`` says which step and leaf. ``rollback``: the same, then ``fit``
-            returns to its newest checkpoint and goes on with the data that follow the bad batch.
         gradient_norm: measure the gradient's global norm.
 
     Raises:
@@ -60,7 +54,6 @@ class Options:
     frozen: Sequence[str] = ()
     ema: Any = None
     evaluate: Any = "params"
-    nonfinite: str = "off"
     gradient_norm: bool = False
 
     def __post_init__(self) -> None:
@@ -70,8 +63,6 @@ class Options:
             if isinstance(getattr(self, name), str):
                 raise OptionsError(f"{name} is one pattern: give a tuple of them")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.nonfinite not in NONFINITE:
-            raise OptionsError(f"nonfinite {self.nonfinite!r} is not one of {', '.join(NONFINITE)}")
         if not callable(self.remat_policy) and self.remat_policy not in REMAT_POLICIES:
             names = ", ".join(REMAT_POLICIES)
             raise OptionsError(f"remat_policy {self.remat_policy!r} is not one of {names}")
@@ -97,11 +88,6 @@ class Options:
         """The remat policy as JAX's function."""
         chosen = self.remat_policy
         return chosen if callable(chosen) else REMAT_POLICIES[chosen]
-
-    @property
-    def guards(self) -> bool:
-        """Whether a step may be refused: by a policy, or because scaled gradients overflowed."""
-        return self.nonfinite != "off" or self.policy.loss_scale is not None
 
 
 def _is_share(value: Any) -> bool:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from functorch_kit import program
 from functorch_kit.train.average import empty_average
-from functorch_kit.train.guard import new_guard, new_loss_scale
+from functorch_kit.train.loss_scale import new_loss_scale
 from functorch_kit.train.options import Options
 from functorch_kit.train.paths import check_patterns
 from functorch_kit.train.trainable import check_trainable, join, split
@@ -30,9 +30,8 @@ class TrainState:
         model_state: what the model carries from step to step; ``()`` if nothing.
         opt_state: the optax optimizer's state.
         key: the run's PRNG key; step n draws from ``fold_in(key, n)``.
-        ema: the parameters' average, see ``Options.ema``; ``()`` without one, as the next two.
+        ema: the parameters' average, see ``Options.ema``; ``()`` without one, as the next.
         loss_scale: dynamic loss scaling, in precisions that need it.
-        guard: what ``Options.nonfinite`` counts.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -49,7 +48,6 @@ class TrainState:
     key: Any
     ema: Any = ()
     loss_scale: Any = ()
-    guard: Any = ()
 
     def replace(self, **changes: Any) -> TrainState:
         """A copy with some fields changed."""
@@ -141,7 +139,6 @@ def make_init(model: Any, optimizer: Any, x_spec: Spec, options: Options | None 
             key=step_key,
             ema=() if chosen.ema is None else empty_average(trainable),
             loss_scale=() if chosen.policy.loss_scale is None else new_loss_scale(chosen.policy),
-            guard=new_guard() if chosen.guards else (),
         )
 
     return init

@@ -13,7 +13,7 @@ import optax
 from functorch_kit import program
 from functorch_kit.metrics import Mean
 from functorch_kit.train.gradient import make_gradient, strong
-from functorch_kit.train.guard import all_finite, guarded
+from functorch_kit.train.loss_scale import all_finite, unless_it_overflows
 from functorch_kit.train.options import Options
 from functorch_kit.train.state import TrainState, resolve
 from functorch_kit.train.trainable import join, split
@@ -80,7 +80,7 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
 
         def gradient_at(params: Params, *_: Any) -> Params:
             sums = mean(params)[0]
-            if not chosen.guards:
+            if loss_scale is None:
                 return sums
             asked_again.append(True)
             # A NaN stays one in whatever is made of it; an infinity may be clipped or divided by.
@@ -115,7 +115,7 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
         if chosen.gradient_norm:
             norm = optax.tree.norm(gradients)
             metrics["gradient_norm"] = Mean(norm, jnp.ones_like(norm))
-        if not chosen.guards:
+        if loss_scale is None:
             return taken(), metrics
 
         def tried() -> tuple[TrainState, jax.Array]:
@@ -127,7 +127,7 @@ def make_train_step(objective: Any, optimizer: Any, options: Options | None = No
             finite = all_finite(after.params)
             return jax.lax.cond(finite, lambda: after, lambda: state), finite
 
-        after, signs = guarded(tried, state, gradients, outcome.loss_sum, chosen)
+        after, signs = unless_it_overflows(tried, state, gradients, outcome.loss_sum, chosen.policy)
         return after, metrics | {
             name: Mean(sign, jnp.ones_like(sign)) for name, sign in signs.items()
         }

@@ -114,8 +114,8 @@ class Stepper:
 
         Returns:
             The new state, and a function that waits for the steps and returns their metrics, each
-            of shape (steps,). One of them is ``failed``, 0 or 1, where steps may fail for good, or
-            where the loss of one is not finite and nothing guards it.
+            of shape (steps,). One of them is ``failed``, 0 or 1, where the loss of a step is not
+            finite, or scaled gradients may overflow.
         """
         if steps < 1:
             raise ValueError(f"steps is {steps}: give a number from 1 up")
@@ -163,9 +163,9 @@ class Stepper:
                 joined = jax.tree.map(lambda *leaves: np.stack(leaves), *on_host)
             with np.errstate(invalid="ignore"):  # a batch of padding alone has no mean
                 values = {name: np.asarray(metric.compute()) for name, metric in joined.items()}
-            finite = np.isfinite(joined["loss"].total)
-            if "refused" not in values and not finite.all():
-                values["failed"] = (~finite).astype(np.float32)
+            failed = ~np.isfinite(joined["loss"].total)
+            if failed.any():
+                values["failed"] = np.maximum(values.get("failed", 0), failed.astype(np.float32))
             return values
 
         return fetch

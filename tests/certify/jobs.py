@@ -26,7 +26,8 @@ def sound(data_seed: int = 0) -> dict[str, Any]:
         "objective": fk.train.classification(model),
         "optimizer": optax.adamw(3e-3),
         "data": fk.data.arrays(x, y, batch_size=16, seed=data_seed),
-        "options": fk.train.Options(ema=0.9, nonfinite="skip"),
+        "options": fk.train.Options(ema=0.9),
+        "nonfinite": "skip",
         "steps": 1,
         "seed": 1,
     }

@@ -63,8 +63,7 @@ def run(tmp_path: Path, **changes: Any) -> tuple[Path, dict[str, Any]]:
 @pytest.mark.parametrize("nonfinite", ["off", "raise"])
 @pytest.mark.parametrize("form", ["chunk", "single"])
 def test_the_step_that_failed_is_found_and_its_layer_named(tmp_path, nonfinite: str, form: str):
-    options = train.Options(nonfinite=nonfinite)
-    folder, arguments = run(tmp_path, options=options, form=form)
+    folder, arguments = run(tmp_path, nonfinite=nonfinite, form=form)
     failure = json.loads((folder / "failure.json").read_text())
     replayed = certify.replay(folder, job=arguments)
     expected = step_of(BAD, arguments["data"].train)
@@ -151,3 +150,16 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(tmp_path, failure, step,
     assert "\n" not in str(refused.value)
     with pytest.raises(UserError, match="does not exist: give the folder of a run"):
         certify.replay(tmp_path / "nothing", job=job())
+
+
+def test_steps_behind_one_that_was_skipped_are_taken_again_to_the_bit(tmp_path):
+    arguments = job(nonfinite="skip")
+    result = fk.fit(**arguments, run_dir=tmp_path, checkpoint_every=100, log_every=1, quiet=True)
+    skipped = step_of(BAD, arguments["data"].train)
+    assert result.summary["refused_steps"] == 1
+    assert skipped < 12
+    replayed = certify.replay(tmp_path, step=12, job=arguments)
+    (row,) = [r for r in result.history if r["split"] == "train" and r["step"] == 12]
+    assert replayed.metrics["loss"] == row["loss"]
+    assert replayed.is_finite
+    assert finding(certify.replay(tmp_path, step=skipped, job=arguments)).path == "root"

@@ -1,4 +1,4 @@
-"""Steps that are refused: nothing of them stays, they count, and scaling follows overflows."""
+"""Steps that fail are found after the fact, at their number, and nothing of them stays."""
 
 from __future__ import annotations
 
@@ -10,18 +10,125 @@ import numpy as np
 import optax
 import pytest
 
-from functorch_kit import nn
-from functorch_kit.precision import Policy
-from functorch_kit.train import Options, init_state, make_train_step, regression, sam
-from functorch_kit.train.guard import all_finite
-from functorch_kit.types import Outcome
+from functorch_kit import data, nn, train
+from functorch_kit.train import Form, Guard, guard
+from functorch_kit.types import Model, Outcome
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 MODEL = nn.serial(norm=nn.batch_norm(), head=nn.dense(1))
-GOOD = {"x": jnp.arange(8.0)[:, None] / 8, "y": jnp.ones((8, 1))}
-BAD_X = {"x": GOOD["x"].at[3, 0].set(jnp.nan), "y": GOOD["y"]}
-BAD_Y = {"x": GOOD["x"], "y": GOOD["y"].at[3, 0].set(jnp.inf)}
+BATCH, STEPS = 2, 24
+
+
+def _rows(bad: tuple[int, ...], value: float = np.nan) -> data.Pipeline:
+    """Batches in order; those of the steps in ``bad``, counted from 1, hold a bad value."""
+    x = np.random.default_rng(0).normal(size=(STEPS * BATCH, 3)).astype(np.float32)
+    y = x.sum(1, keepdims=True)
+    for step in bad:
+        x[(step - 1) * BATCH, 0] = value
+    return data.Pipeline({"x": x, "y": y}, data.Sequential(len(x), BATCH))
+
+
+def _by_hand(rows: Any, bad: tuple[int, ...], optimizer: Any, objective: Any, model: Any) -> Any:
+    """The states from the first to the last, by a loop that passes over the steps in ``bad``."""
+    step = jax.jit(train.make_train_step(objective, optimizer))
+    states = [train.init_state(model, optimizer, rows.spec["x"])]
+    for number in range(STEPS):
+        state = states[-1]
+        after = state.replace(step=state.step + 1)
+        states.append(after if number + 1 in bad else step({}, state, rows(number))[0])
+    return states
+
+
+class Run:
+    """A run of all steps under a guard."""
+
+    def __init__(
+        self,
+        rows: Any,
+        *,
+        form: str = "chunk",
+        every: int = STEPS,
+        skips: bool = True,
+        optimizer: Any = None,
+        objective: Any = None,
+        model: Model = MODEL,
+    ):
+        optimizer, objective = optimizer or optax.adam(0.1), objective or train.regression(model)
+        step = train.make_train_step(objective, optimizer)
+        state = train.init_state(model, optimizer, rows.spec["x"])
+        stepper = train.Stepper(step, rows, {}, state, Form(form, "asked for"))
+        self.refused: list[int] = []
+        self.failed: list[int] = []
+        self.steps: list[int] = []
+        for step, state in train.advance(  # noqa: B020 (where the last step leaves them)
+            stepper,
+            {},
+            state,
+            0,
+            STEPS,
+            every=[every],
+            log=self._log,
+            guard=Guard(stepper, skips=skips),
+        ):
+            self.step, self.state = step, state
+
+    def _log(self, start: int, metrics: Any) -> None:
+        numbers = start + 1 + np.arange(len(metrics["loss"]))
+        self.steps += numbers.tolist()
+        self.refused += numbers[metrics.get("refused", np.zeros(len(numbers))) > 0].tolist()
+        self.failed += numbers[metrics.get("failed", np.zeros(len(numbers))) > 0].tolist()
+
+
+def _content(state: Any) -> Any:
+    return state.step, state.params, state.model_state, state.opt_state
+
+
+def _close(a: Any, b: Any) -> bool:
+    leaves = zip(jax.tree.leaves(_content(a)), jax.tree.leaves(_content(b)), strict=True)
+    return all(np.allclose(x, y, rtol=1e-4, atol=1e-5) for x, y in leaves)
+
+
+@pytest.mark.parametrize("form", ["chunk", "single"])
+@pytest.mark.parametrize(
+    "bad",
+    [(1,), (7,), (STEPS,), (2, 3), (1, 2, 10, 11, 12, 24), tuple(range(1, STEPS + 1))],
+    ids=str,
+)
+def test_a_step_that_fails_moves_nothing_and_the_others_go_on(bad: tuple[int, ...], form: str):
+    rows = _rows(bad)
+    run = Run(rows, form=form)
+    assert run.refused == list(bad)
+    assert run.steps == list(range(1, STEPS + 1))
+    states = _by_hand(rows, bad, optax.adam(0.1), train.regression(MODEL), MODEL)
+    assert _close(run.state, states[-1])
+
+
+@pytest.mark.parametrize("every", [1, 5])
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_neither_pauses_nor_copies_change_a_bit(every: int, seconds: float, monkeypatch):
+    rows = _rows((6, 7, 20))
+    whole = Run(rows)
+    monkeypatch.setattr(guard, "_SECONDS_BETWEEN_COPIES", seconds)
+    parts = Run(rows, every=every)
+    assert parts.refused == whole.refused == [6, 7, 20]
+    same = jax.tree.map(np.array_equal, _content(parts.state), _content(whole.state))
+    assert jax.tree.all(same)
+
+
+@pytest.mark.parametrize("form", ["chunk", "single"])
+@pytest.mark.parametrize("bad", [1, 11])
+def test_a_run_that_ends_there_has_the_state_before_the_step(bad: int, form: str):
+    rows = _rows((bad, 15))
+    run = Run(rows, form=form, skips=False)
+    assert (run.step, run.failed, run.steps) == (bad - 1, [bad], list(range(1, bad + 1)))
+    states = _by_hand(rows, (), optax.adam(0.1), train.regression(MODEL), MODEL)
+    assert _close(run.state, states[bad - 1])
+
+
+def test_a_run_without_a_failure_is_that_without_a_guard():
+    run = Run(_rows(()))
+    assert (run.refused, run.failed, run.step) == ([], [], STEPS)
 
 
 @jax.custom_jvp
@@ -31,151 +138,64 @@ def _bad_on_the_way_back(x: jax.Array) -> jax.Array:
 
 @_bad_on_the_way_back.defjvp
 def _(primals: Any, tangents: Any) -> Any:
-    return primals[0], tangents[0] * jnp.where(primals[0] > 2, jnp.nan, 1.0)
+    return primals[0], tangents[0] * jnp.where(primals[0] > 8, jnp.nan, 1.0)
 
 
-def _same(a: Any, b: Any) -> bool:
-    return jax.tree.all(jax.tree.map(jnp.array_equal, a, b))
-
-
-def _start(options: Options, model: nn.Model = MODEL):
-    optimizer = optax.adam(0.1)
-    step = jax.jit(make_train_step(regression(model), optimizer, options))
-    return step, init_state(model, optimizer, GOOD["x"], options=options)
-
-
-def _content(state: Any) -> Any:
-    return state.params, state.model_state, state.opt_state, state.ema
-
-
-@pytest.mark.parametrize("bad", [BAD_X, BAD_Y], ids=["a NaN in x", "an infinite target"])
-def test_a_skipped_step_changes_no_bit_but_the_counts(bad: Any):
-    step, state = _start(Options(nonfinite="skip", ema=0.9))
-    state, _ = step({}, state, GOOD)
-    after, metrics = step({}, state, bad)
-    assert _same(_content(after), _content(state))
-    assert (int(after.step), int(after.guard.skipped)) == (2, 1)
-    assert float(metrics["refused"].compute()) == 1
-    assert "failed" not in metrics
-    onward, metrics = step({}, after, GOOD)
-    assert not _same(onward.params, state.params)
-    assert int(onward.guard.skipped) == 1
-    assert float(metrics["refused"].compute()) == 0
-
-
-def test_a_gradient_that_is_not_finite_is_refused_although_the_loss_is():
-    model = nn.serial(head=nn.dense(1), back=nn.lambda_(_bad_on_the_way_back))
-    step, state = _start(Options(nonfinite="skip"), model)
-    bias = jnp.full_like(state.params["head"]["bias"], 9.0)
-    state = state.replace(params={"head": {**state.params["head"], "bias": bias}})
-    after, metrics = step({}, state, GOOD)
-    assert jnp.isfinite(metrics["loss"].compute())
-    assert int(after.guard.skipped) == 1
-    assert _same(after.params, state.params)
-
-
-@pytest.mark.parametrize("policy", ["raise", "rollback"])
-def test_after_a_failed_step_nothing_changes_any_more(policy: str):
-    step, state = _start(Options(nonfinite=policy))
-    state, _ = step({}, state, GOOD)
-    failed, metrics = step({}, state, BAD_X)
-    assert float(metrics["failed"].compute()) == 1
-    assert int(failed.step) == 1
-    later, metrics = step({}, failed, GOOD)
-    assert _same(_content(later), _content(state))
-    assert int(later.step) == 1
-    assert float(metrics["failed"].compute()) == 1
-    assert int(later.guard.skipped) == 0
-
-
-def test_an_overflow_of_scaled_gradients_halves_the_scale_and_is_no_failure():
-    options = Options(nonfinite="raise", precision=Policy(jnp.float16, loss_scale=2.0**24))
-    step, state = _start(options)
-    before, scales = state.params, []
-    for _ in range(14):
-        state, metrics = step({}, state, GOOD)
-        scales.append(float(state.loss_scale.scale))
-        assert float(metrics["failed"].compute()) == 0
-    assert scales[0] == 2.0**23
-    assert scales[-1] < 2.0**20
-    assert int(state.guard.skipped) == 24 - int(np.log2(scales[-1]))  # each halved it once
-    assert not _same(before, state.params)
-
-
-def test_a_scale_that_fits_for_long_enough_is_doubled():
-    policy = Policy(jnp.float16, loss_scale=8.0, growth_every=3)
-    step, state = _start(Options(precision=policy))
-    scales = []
-    for _ in range(7):
-        state, _ = step({}, state, GOOD)
-        scales.append(float(state.loss_scale.scale))
-    assert scales == [8, 8, 16, 16, 16, 32, 32]
-
-
-def test_a_loss_that_is_not_finite_is_a_failure_whatever_the_scale():
-    step, state = _start(Options(nonfinite="raise", precision="fp16"))
-    _, metrics = step({}, state, BAD_Y)
-    assert float(metrics["failed"].compute()) == 1
-
-
-def test_scaling_the_loss_does_not_change_the_step_beyond_rounding():
-    steps = {}
-    for scale in (None, 2.0**10):
-        policy = Policy(jnp.float16, loss_scale=scale)
-        step, state = _start(Options(precision=policy))
-        steps[scale], _ = step({}, state, GOOD)
-    plain, scaled = (state.params for state in steps.values())
-    assert jax.tree.all(jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-3), plain, scaled))
-
-
-@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf, 1e30])
-def test_one_bad_number_among_many_is_found(value: float):
-    assert not all_finite({"a": jnp.ones(5), "b": jnp.ones((100, 33)).at[77, 3].set(value)})
-    assert all_finite({"a": jnp.ones(5), "n": jnp.arange(3), "h": jnp.full(3, 6e4, jnp.float16)})
+WEIGHT = nn.Model(lambda key, x_spec: ({"w": jnp.ones(2)}, ()), lambda p, s, x, **_: (x, s))
 
 
 def _wall(params: Any, model_state: Any, batch: Any, *, key: Any, train: bool) -> Outcome:
-    """Half the square of a weight, whose gradient is no number from 1.01 on."""
-    loss = 0.5 * _bad_on_the_way_back(params["w"] * (2 / 1.01)) ** 2
-    return Outcome(jnp.sum(loss), jnp.float32(1), model_state, {})
+    """A linear loss; where the batch holds a 9, it is finite and its gradient is not."""
+    at = _bad_on_the_way_back(params["w"] * 0 + jnp.max(batch["x"]))
+    return Outcome(jnp.sum(params["w"] + at * 1e-3), jnp.float32(1), model_state, {})
 
 
-@pytest.mark.parametrize("inner", [optax.sgd(0.1), optax.sign_sgd(0.1)], ids=["sgd", "sign"])
-@pytest.mark.parametrize("policy", ["skip", "raise"])
-def test_a_gradient_taken_elsewhere_is_guarded_as_well(policy: str, inner: Any):
-    weight = nn.Model(lambda key, x_spec: ({"w": jnp.ones(2)}, ()), lambda p, s, x, **_: (x, s))
-    optimizer, options = sam(inner), Options(nonfinite=policy, ema=0.9)
-    state = init_state(weight, optimizer, GOOD["x"], options=options)
-    after, metrics = jax.jit(make_train_step(_wall, optimizer, options))({}, state, GOOD)
-    assert _same(_content(after), _content(state))
-    assert float(metrics["refused"].compute()) == 1
-    assert float(metrics.get("failed", metrics["refused"]).compute()) == 1
+def test_a_gradient_that_is_not_finite_is_the_failure_of_its_own_step_although_the_loss_is():
+    run = Run(_rows((9, 17), 9.0), objective=_wall, model=WEIGHT, optimizer=optax.sgd(0.1))
+    assert run.refused == [9, 17]
+    # The gradient is 1 everywhere: 22 steps of 0.1.
+    assert np.allclose(run.state.params["w"], 1 - 22 * 0.1, atol=1e-5)
 
 
-def test_an_overflow_elsewhere_halves_the_scale():
-    options, optimizer = Options(precision=Policy(jnp.float16, loss_scale=6e4)), sam(optax.sgd(0.1))
-
-    def half_square(params: Any, model_state: Any, batch: Any, *, key: Any, train: bool) -> Outcome:
-        loss = jnp.sum(0.5 * (params["w"] ** 2).astype(jnp.float32))
-        return Outcome(loss, jnp.float32(1), model_state, {})
-
-    # 6e4 fits at 1, and 6.3e4 at the worst point near it, 1.05, does; from 1.08 on it does not.
-    weight = nn.Model(lambda key, x_spec: ({"w": jnp.ones(1)}, ()), lambda p, s, x, **_: (x, s))
-    step = jax.jit(make_train_step(half_square, optimizer, options))
-    state = init_state(weight, optimizer, GOOD["x"], options=options)
-    fits, _ = step({}, state, GOOD)
-    assert float(fits.loss_scale.scale) == 6e4
-    assert float(fits.params["w"][0]) == pytest.approx(1 - 0.105, rel=1e-3)
-    state = state.replace(params={"w": jnp.full(1, 1.08)})
-    after, metrics = step({}, state, GOOD)
-    assert _same(after.params, state.params)
-    assert (float(after.loss_scale.scale), float(metrics["failed"].compute())) == (3e4, 0)
+def test_a_gradient_that_an_optimizer_only_keeps_fails_where_it_was_taken():
+    optimizer = optax.MultiSteps(optax.sgd(0.1), 4).gradient_transformation()
+    run = Run(_rows((9, 18), 9.0), objective=_wall, model=WEIGHT, optimizer=optimizer)
+    assert run.refused == [9, 18]
+    # 22 gradients are 5 updates of 0.1 times their mean, and two that wait.
+    assert np.allclose(run.state.params["w"], 1 - 5 * 0.1, atol=1e-5)
 
 
-def test_after_a_failed_step_the_loss_scale_stays_too():
-    step, state = _start(Options(nonfinite="raise", precision=Policy(jnp.float16, loss_scale=8.0)))
-    state, _ = step({}, state, GOOD)
-    failed, _ = step({}, state, BAD_Y)
-    later, _ = step({}, failed, GOOD)
-    assert _same(failed.loss_scale, state.loss_scale)
-    assert _same(later.loss_scale, state.loss_scale)
+def test_an_update_that_is_not_finite_fails_although_loss_and_gradient_are():
+    optimizer = optax.sgd(lambda count: jnp.where(count == 4, jnp.inf, 0.1))
+    run = Run(_rows(()), objective=_wall, model=WEIGHT, optimizer=optimizer, skips=False)
+    assert (run.step, run.failed) == (4, [5])
+
+
+def test_an_optimizer_may_start_from_an_infinity():
+    plateau = optax.contrib.reduce_on_plateau(patience=2)
+    optimizer = optax.chain(optax.sgd(0.1), plateau)
+    assert Run(_rows((5,)), optimizer=optimizer).refused == [5]
+
+
+def test_the_search_reaches_back_over_blocks_of_rows():
+    class InBlocks(data.Pipeline):
+        most_block_steps = 3
+
+    whole = _rows((4, 11))
+    rows = InBlocks(whole.arrays, whole.order)
+    run = Run(rows)
+    assert run.refused == [4, 11]
+    assert jax.tree.all(
+        jax.tree.map(np.array_equal, _content(run.state), _content(Run(whole).state))
+    )
+
+
+@pytest.mark.parametrize("place", ["params", "model_state", "opt_state", "ema"])
+def test_one_nan_anywhere_in_a_state_is_seen(place: str):
+    state = train.init_state(MODEL, optax.adam(0.1), jax.ShapeDtypeStruct((2, 3), jnp.float32))
+    assert guard.is_sound(state.replace(ema={"w": jnp.ones(3)}))
+    bad = jax.tree.map(
+        lambda leaf: jnp.full_like(leaf, jnp.nan) if leaf.dtype == jnp.float32 else leaf,
+        {"w": jnp.ones(3)} if place == "ema" else getattr(state, place),
+    )
+    assert not guard.is_sound(state.replace(**{place: bad}))

@@ -49,7 +49,6 @@ def model_of(name: str) -> fk.types.Model:
 
 def prepare(work: str, way: str, nonfinite: str) -> tuple[Stretch, str]:
     """A function that trains, compiled and ready, and the name of its form."""
-    options = fk.train.Options(nonfinite=nonfinite)
     data = fk.data.digits(batch_size=BATCH)
     model = model_of(work)
     hparams = fk.train.as_hparams({"learning_rate": 1e-3})
@@ -57,18 +56,23 @@ def prepare(work: str, way: str, nonfinite: str) -> tuple[Stretch, str]:
     def optimizer(h):
         return optax.adam(h["learning_rate"])
 
-    step = fk.train.make_train_step(fk.train.classification(model), optimizer, options)
+    step = fk.train.make_train_step(fk.train.classification(model), optimizer)
     x_spec = data.train.spec["x"]
-    state = fk.train.init_state(model, optimizer, x_spec, hparams=hparams, options=options)
+    state = fk.train.init_state(model, optimizer, x_spec, hparams=hparams)
     if way == "jit_loop":
         return by_hand(step, data.train.arrays, hparams, state), way
     form = fk.train.choose_form(step, hparams, state, data.train.spec, way)
     stepper = fk.train.Stepper(step, data.train, hparams, state, form)
-    return by_stepper(stepper, hparams, state, data.train.steps_per_epoch), form.name
+    guard = None if nonfinite == "off" else fk.train.Guard(stepper, skips=nonfinite == "skip")
+    return by_stepper(stepper, guard, hparams, state, data.train.steps_per_epoch), form.name
 
 
 def by_stepper(
-    stepper: fk.train.Stepper, hparams, state: fk.train.TrainState, epoch: int
+    stepper: fk.train.Stepper,
+    guard: fk.train.Guard | None,
+    hparams,
+    state: fk.train.TrainState,
+    epoch: int,
 ) -> Stretch:
     """Steps as ``fit`` takes them."""
 
@@ -83,6 +87,7 @@ def by_stepper(
             first + steps,
             every=[epoch],
             log=lambda start, metrics: losses.append(metrics["loss"]),
+            guard=guard,
         ):
             state = reached
         jax.block_until_ready(state.params)
