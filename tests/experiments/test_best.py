@@ -128,7 +128,7 @@ def test_without_a_validation_part_the_training_rows_in_the_run_folders_count(he
     assert "training loss" in here("best.py", "sweep=s", "top=1").out
     assert here("best.py", "sweep=s", "metric=accuracy").last_line.endswith("seed=1")
     assert "training accuracy" in here("best.py", "sweep=s", "metric=accuracy", "top=1").out
-    assert "choose steps, loss, accuracy" in here("best.py", "sweep=s", "metric=x").complaint
+    assert "choose steps, loss or accuracy" in here("best.py", "sweep=s", "metric=x").complaint
 
 
 CONFIGS = {
