@@ -24,10 +24,10 @@ from functorch_kit.config.errors import listed, shown, suggestion
 from functorch_kit.config.together import better
 from functorch_kit.errors import UserError
 from functorch_kit.report import sweep_jobs
+from functorch_kit.report.labels import short
 from functorch_kit.report.quantities import metric
 from functorch_kit.report.records import read_metrics
 from functorch_kit.report.sweep_overrides import are_plain, one_line, override_words, setting_label
-from functorch_kit.report.sweep_scales import short
 from functorch_kit.report.tables import Table
 
 # Where a run is written, and orders of the moment: another run has its own.
@@ -53,10 +53,10 @@ def best(choice: Choice, job: frame.Job) -> None:
     fields = read(folder)
 
     def rows(job: sweep_jobs.Job) -> sweep_jobs.Rows:
-        path = folder / (job.folder or str(job.number)) / "metrics.jsonl"
-        return read_metrics(path) if path.is_file() else []
+        return logged(folder, job.number, job.folder)
 
-    sweep = sweep_jobs.read_sweep(fields, rows, choice.metric, direction(choice, fields))
+    mode = direction(choice, folder, fields)
+    sweep = sweep_jobs.read_sweep(fields, rows, choice.metric, mode)
     if not sweep.ranked:
         raise nothing_to_choose(folder, sweep)
     if choice.top is not None:
@@ -88,18 +88,29 @@ def read(folder: Path) -> dict[str, Any]:
             and all(isinstance(each.get(part, {}), dict) for part in ("settings", "summary"))
             for each in jobs
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError):
         whole = False
     if not whole:
         raise ConfigError(f"{str(path)!r} is damaged: start the sweep again, which writes it anew")
     return fields
 
 
-def direction(choice: Choice, fields: dict[str, Any]) -> str | None:
+def logged(folder: Path, number: int, name: str | None) -> sweep_jobs.Rows:
+    """The rows of a job, if there are any."""
+    path = folder / (name or str(number)) / "metrics.jsonl"
+    return read_metrics(path) if path.is_file() else []
+
+
+def direction(choice: Choice, folder: Path, fields: dict[str, Any]) -> str | None:
     """Which way is better; None where the sweep has said it."""
     if choice.metric is None:
         return None if choice.mode == "auto" else choice.mode
     known = sweep_jobs.metric_names(fields["jobs"])
+    if choice.metric not in known:
+        # Then jobs may be judged by it in their training rows, which are alike in all of them.
+        every = (logged(folder, each["number"], each.get("folder")) for each in fields["jobs"])
+        trained = sweep_jobs.trained_names(next(filter(None, every), []))
+        known = list(dict.fromkeys([*known, *trained]))
     if choice.metric not in known:
         hint = suggestion(choice.metric, known) or f": choose {listed(known or ['none'])}"
         raise ConfigError(f"metric is {shown(choice.metric)}, which no job has{hint}")

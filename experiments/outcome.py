@@ -37,20 +37,6 @@ def of_summary(summary: Mapping[str, Any], history: list[dict[str, Any]]) -> tup
     return "training", history[-1] if history else {}
 
 
-def judgement(
-    summary: Mapping[str, Any], history: list[dict[str, Any]], judged_by: str
-) -> float | None:
-    """What a sweeper may go by: the run's metric on the validation part, at its best step.
-
-    Without a validation part it is that of the last logged training row; None if there is none.
-    The test part is never looked at: what is chosen by it has nothing left to be tested on.
-    """
-    if (value := summary.get(f"validation_{judged_by}")) is not None:
-        return float(value)
-    rows = [row for row in history if row.get("split") == "train" and judged_by in row]
-    return float(rows[-1][judged_by]) if rows else None
-
-
 def worst_mistakes(experiment: Any, result: Any, count: int = 24) -> dict[str, Any]:
     """The test images that the best parameters are most sure and wrong about.
 

@@ -6,13 +6,15 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import frame
-from outcome import judgement
 
 from functorch_kit.config import Config, ConfigError, better
+
+if TYPE_CHECKING:
+    from functorch_kit.report.sweep_jobs import Sweep
 
 
 def run_all(configs: Sequence[Config], jobs: frame.Jobs) -> list[frame.Answer]:
@@ -29,6 +31,7 @@ def run_all(configs: Sequence[Config], jobs: frame.Jobs) -> list[frame.Answer]:
     criterion = _criterion(configs) if options["halving_first"] else None
     _make_devices(options["devices"])
     from functorch_kit import sweep
+    from functorch_kit.report.sweep_jobs import judgement, read_sweep
 
     halving = None
     if criterion:
@@ -54,7 +57,8 @@ def run_all(configs: Sequence[Config], jobs: frame.Jobs) -> list[frame.Answer]:
         else judgement(job.summary, job.rows(), table["metric"])
         for job in result.jobs
     ]
-    print(_last_line(table, values, str(jobs.folder)))
+    judged = read_sweep(table, lambda job: result.jobs[job.number].rows())
+    print(_last_line(judged, str(jobs.folder)))
     return [
         frame.Answer(value, job.status == "diverged")
         for job, value in zip(result.jobs, values, strict=True)
@@ -90,25 +94,17 @@ def _make_devices(count: int | None) -> None:
         raise ConfigError(f"hydra.launcher.devices is {count}, too late: {first}") from error
 
 
-def _last_line(table: Mapping[str, Any], values: Sequence[float | None], folder: str) -> str:
+def _last_line(found: Sweep, folder: str) -> str:
     """``3 jobs: 2 finished, 1 diverged · best: job 1, accuracy 0.98 (seed=1) · sweep: runs/a``."""
-    rows, metric = table["jobs"], table["metric"]
-    ends = Counter(row["status"] for row in rows)
+    ends = Counter(job.status for job in found.jobs)
     parts = [
-        f"{len(rows)} {'job' if len(rows) == 1 else 'jobs'}: "
+        f"{len(found.jobs)} {'job' if len(found.jobs) == 1 else 'jobs'}: "
         + ", ".join(f"{count} {status}" for status, count in ends.items())
     ]
-    known = [
-        (value, row)
-        for row, value in zip(rows, values, strict=True)
-        if value is not None and math.isfinite(value)
-    ]
-    if known:
-        sign = 1 if table["mode"] == "min" else -1
-        value, row = min(known, key=lambda each: sign * each[0])
-        split = "validation" if f"validation_{metric}" in row["summary"] else "training"
-        shown = f"{value:.4f}" if metric == "accuracy" else f"{value:.6g}"
-        settings = ", ".join(f"{name}={each}" for name, each in row["settings"].items())
+    if found.ranked:
+        best = found.ranked[0]
+        shown = f"{best.value:.4f}" if found.metric.name == "accuracy" else f"{best.value:.6g}"
+        settings = ", ".join(f"{name}={each}" for name, each in best.settings.items())
         of = f" ({settings})" if settings else ""
-        parts.append(f"best: job {row['number']}, {split} {metric} {shown}{of}")
+        parts.append(f"best: job {best.number}, {found.metric.label} {shown}{of}")
     return " · ".join([*parts, f"sweep: {folder}"])

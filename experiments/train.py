@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import frame
-from outcome import judgement, last_line, of_summary, worst_mistakes
+from outcome import last_line, of_summary, worst_mistakes
 
 from functorch_kit.config import (
     Config,
@@ -93,6 +93,7 @@ def train(training: Training, job: frame.Job) -> float | None:
     if config.resume is not None:
         config = resumed(config, [name for name in job.given if name not in OF_SUPERVISION])
     from functorch_kit.config import build
+    from functorch_kit.report.sweep_jobs import judgement
 
     experiment = build(config)
     folder = config.run_dir if config.resume else job.folder or config.run_dir

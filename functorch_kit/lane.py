@@ -16,6 +16,7 @@ from functorch_kit.record import Record, Row
 from functorch_kit.types import Params
 
 Hook = Callable[["Progress"], None]
+Stop = Callable[[list[Row]], bool | str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Plan:
         checkpoint_every: steps between checkpoints.
         log_every: steps between logged training rows.
         best: metric of the validation rows and ``"min"`` or ``"max"``.
-        stop: a function of the validation rows so far that says when to stop early.
+        stop: a function of the validation rows so far that says when to stop early: True, or in a
+            word of its own how the run has ended.
         hooks: called after each evaluation and checkpoint.
         max_seconds: wall-clock time after which the run ends.
 
@@ -63,7 +65,7 @@ class Plan:
     checkpoint_every: int
     log_every: int = 1
     best: tuple[str, str] = ("loss", "min")
-    stop: Callable[[list[Row]], bool] | None = None
+    stop: Stop | None = None
     hooks: tuple[Hook, ...] = ()
     max_seconds: float | None = None
 
@@ -136,14 +138,13 @@ class Lane:
         self._signals = signals
         self._failure: train.NonFinite | None = None
         self._is_out_of_time = False
-        rows = record.validations
-        if plan.stop and rows and plan.stop(rows):
-            self.status = "stopped early"
-        elif self.step >= plan.steps:
+        if self.step >= plan.steps:
             record.console.line(
                 f"the run is finished at step {self.step}: nothing is left to train"
             )
             self.status = "finished"
+        elif rows := record.validations:
+            self.status = self._stopped(rows)
 
     @property
     def has_failed(self) -> bool:
@@ -199,12 +200,14 @@ class Lane:
             self._failure.state = state
             raise self._failure
         record, plan = self.record, self.plan
-        improved = stopped = False
+        improved, stopped, is_last = False, None, step == plan.steps
         if metrics is not None:
             improved = record.validation(step, metrics, params, state.model_state)
-            stopped = plan.stop is not None and plan.stop(record.validations)
+            # There is nothing to stop at the last step, of which `stop` shall know all the same.
+            stopped = self._stopped(record.validations)
+            stopped = None if is_last else stopped
         # Asked for once: what comes from here on is seen at the next pause, and saved there.
-        asked, is_last = self.is_asked, step == plan.steps
+        asked = self.is_asked
         if improved or stopped or asked or is_last or step % plan.checkpoint_every == 0:
             if not is_sound(state):
                 failure = train.NonFinite(step, f"step {step}: a parameter is not finite")
@@ -214,11 +217,16 @@ class Lane:
         for hook in plan.hooks:
             hook(Progress(step, state, tuple(record.rows), record.path))
         if stopped:
-            self.status = "stopped early"
+            self.status = stopped
         elif asked:
             self.status = "interrupted" if self._signals else "out of time"
         elif is_last:
             self.status = "finished"
+
+    def _stopped(self, rows: list[Row]) -> str | None:
+        """How the run ends by its plan before its last step, if it does."""
+        said = self.plan.stop(rows) if self.plan.stop else False
+        return said if isinstance(said, str) else "stopped early" if said else None
 
 
 def _failure(step: int, metrics: Mapping[str, np.ndarray]) -> train.NonFinite:

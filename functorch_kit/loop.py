@@ -16,7 +16,7 @@ import optax
 from functorch_kit import checkpoint, program, report, train
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
-from functorch_kit.lane import Hook, Lane, Plan, plan_of
+from functorch_kit.lane import Hook, Lane, Plan, Stop, plan_of
 from functorch_kit.programs import Programs, compile_programs
 from functorch_kit.record import Record, Row
 from functorch_kit.run import Interrupted, RunFolder, interruptible
@@ -67,7 +67,7 @@ def fit(
     keep: checkpoint.Keep | None = None,
     form: str = "auto",
     best: tuple[str, str] = ("loss", "min"),
-    stop: Callable[[list[Row]], bool] | None = None,
+    stop: Stop | None = None,
     hooks: Sequence[Hook] = (),
     max_seconds: float | None = None,
     nonfinite: str = "off",
@@ -102,7 +102,8 @@ def fit(
         keep: which checkpoints stay; see ``checkpoint.Keep``.
         form: ``"auto"``, ``"chunk"`` or ``"single"``; see ``train.choose_form``.
         best: metric of the validation rows and ``"min"`` or ``"max"``.
-        stop: a function of the validation rows so far that says when to stop early.
+        stop: a function of the validation rows so far that says when to stop early: True, or in a
+            word of its own how the run has ended, which ``summary.json`` then says.
         hooks: functions of a ``Progress``, called after each evaluation and checkpoint.
         max_seconds: wall-clock time after which the run saves and ends, resumed parts included.
         nonfinite: what happens to a step whose loss is not finite, or that leaves a state behind

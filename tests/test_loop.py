@@ -275,6 +275,15 @@ def test_early_stopping_ends_the_run_and_says_so(tmp_path: Path):
     assert (again.summary["status"], again.summary["steps"]) == ("stopped early", 15)
 
 
+@pytest.mark.parametrize(("at", "status"), [(3, "beaten"), (4, "finished")])
+def test_a_run_may_be_stopped_in_a_word_of_its_own_but_not_after_its_last_step(at, status):
+    def stop(rows):
+        return "beaten" if len(rows) == at else False
+
+    result = _fit(_mlp, eval_every=5, steps=20, stop=stop)
+    assert (result.summary["status"], result.summary["steps"]) == (status, 5 * at)
+
+
 def test_evaluation_counts_every_record_once():
     result = _fit(_mlp, steps=5)
     assert result.test["confusion"].sum() == 359

@@ -52,6 +52,8 @@ class _Composed(NamedTuple):
     number: int
     composed: DictConfig
     """With Hydra's own part."""
+    hydra: Any
+    """That part alone."""
     task: DictConfig
     """Without."""
     config: Any
@@ -120,10 +122,11 @@ class LanesLauncher(Launcher):
             composed.hydra.runtime.output_dir = str((self._folder / str(number)).absolute())
         # What refers to ${hydra:job.num}, say, is looked up when the configuration is read.
         HydraConfig.instance().set_config(composed)
+        hydra = HydraConfig.instance().cfg  # a copy, and a costly one: it serves for the answer too
         self._context.callbacks.on_job_start(config=composed, task_function=self._work)
         task = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         try:
-            return _Composed(number, composed, task, self._work.read(task))
+            return _Composed(number, composed, hydra, task, self._work.read(task))
         except ConfigError as error:
             raise ConfigError(f"job {number}: {error}") from error
 
@@ -132,7 +135,7 @@ def _return(job: _Composed, value: float | None) -> JobReturn:
     return JobReturn(
         overrides=list(job.composed.hydra.overrides.task),
         cfg=job.task,
-        hydra_cfg=OmegaConf.masked_copy(job.composed, "hydra"),
+        hydra_cfg=job.hydra,
         working_dir=str(Path.cwd()),
         task_name=str(job.composed.hydra.job.name),
         status=JobStatus.COMPLETED,

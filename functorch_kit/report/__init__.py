@@ -10,7 +10,7 @@ from functorch_kit.report.console import RunConsole
 from functorch_kit.report.environment import environment
 from functorch_kit.report.layer_graph import layer_graph
 from functorch_kit.report.page import write_page
-from functorch_kit.report.plots import PlotsError, bars, curves
+from functorch_kit.report.plots import PlotsError, bars
 from functorch_kit.report.profiles import show_profile, write_profile
 from functorch_kit.report.records import MetricsLog, RecordError, read_metrics
 from functorch_kit.report.rooflines import roofline_chart, show_roofline, write_roofline
@@ -26,7 +26,6 @@ __all__ = [
     "RunConsole",
     "TensorBoardLog",
     "bars",
-    "curves",
     "environment",
     "layer_graph",
     "read_metrics",

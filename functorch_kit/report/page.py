@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from functorch_kit.report.markup import document, escape, inline_svg, section, side_by_side
-from functorch_kit.report.plots import PlotsError, curves
+from functorch_kit.report.markup import document, escape, side_by_side
 from functorch_kit.report.quantities import (
     as_number,
     count,
@@ -22,20 +21,17 @@ from functorch_kit.report.quantities import (
     words,
 )
 from functorch_kit.report.records import RecordError, read_metrics
+from functorch_kit.report.run_curves import run_curves
 from functorch_kit.report.sections import (
     configuration,
     confusion_matrix,
     environment_facts,
-    evaluations,
     program_report,
     waiting,
     worst_mistakes,
 )
 
-_CURVES = 6
 _CARDS = 6
-# What is no metric of training, though it stands in a row.
-_NOT_CURVES = ("step", "split", "best", "seconds", "epoch", "examples", "time")
 _HEADLINES = (
     "test_accuracy", "validation_accuracy", "test_loss", "validation_loss", "train_loss",
 )  # fmt: skip
@@ -51,7 +47,7 @@ def write_page(
     """Write ``report.html`` from the files of a run.
 
     Read are summary.json, metrics.jsonl, program.json, environment.json and config.yaml; a section
-    whose file is missing or damaged is absent. Without matplotlib the page has no curves.
+    whose file is missing or damaged is absent.
 
     Args:
         run_dir: the run's folder.
@@ -78,7 +74,7 @@ def write_page(
         (
             _header(folder.resolve().name, summary),
             _cards(summary, program),
-            _curves(rows, _whole(summary.get("best_step"))),
+            run_curves(rows, _whole(summary.get("best_step"))),
             side_by_side(
                 confusion_matrix(confusion, names),
                 worst_mistakes(mistakes, names),
@@ -100,7 +96,8 @@ def write_page(
 
 def _header(name: str, summary: Mapping[str, Any]) -> str:
     status = str(summary.get("status") or "")
-    known = {"finished": "finished", "stopped early": "stopped"}.get(status, "broken")
+    states = {"finished": "finished", "stopped early": "stopped", "pruned": "stopped"}
+    known = states.get(status, "broken")
     text = status
     steps, seconds = as_number(summary.get("steps")), as_number(summary.get("seconds"))
     if status and steps is not None:
@@ -159,36 +156,6 @@ def _cards(summary: Mapping[str, Any], program: Mapping[str, Any]) -> str:
     # Rows of equal length look better than a full one and a rest.
     lines = -(-len(shown) // _CARDS)
     return f'<dl class="cards" style="--n:{-(-len(shown) // lines)}">{inner}</dl>\n'
-
-
-def _curves(rows: Sequence[Mapping[str, Any]], best_step: int | None) -> str:
-    names = [
-        name
-        for name in dict.fromkeys(name for row in rows for name in row)
-        if name not in _NOT_CURVES and any(as_number(row.get(name)) is not None for row in rows)
-    ]
-    names.sort(key=lambda name: (name != "loss", not is_share(name)))
-    figures = []
-    try:
-        for number, name in enumerate(names[:_CURVES]):
-            svg = curves(rows, name, best_step=best_step)
-            title = words(name)
-            drawing = inline_svg(svg, f"{title} over the steps", f"c{number}")
-            figures.append(
-                f'<figure class="panel"><figcaption>{escape(title.capitalize())}</figcaption>'
-                f"{drawing}</figure>"
-            )
-    except PlotsError as error:
-        return section("Curves", f'<p class="muted">{escape(error)}</p>')
-    if not figures:
-        return ""
-    wide = " single" if len(figures) == 1 else ""
-    notes = "The dotted line marks the best step. " if best_step is not None else ""
-    if len(names) > _CURVES:
-        notes += f"Not drawn: {', '.join(words(name) for name in names[_CURVES:])}."
-    note = f'<p class="note">{escape(notes.strip())}</p>' if notes else ""
-    body = f'<div class="grid{wide}">{"".join(figures)}</div>{note}'
-    return section("Curves", body, evaluations(rows, best_step), panel=False)
 
 
 def _speed(rate: float) -> str:

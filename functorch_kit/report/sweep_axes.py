@@ -6,20 +6,16 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
+from functorch_kit.report.drawings import evenly_chosen, lines_svg, polyline, tick
+from functorch_kit.report.labels import short, shown
 from functorch_kit.report.markup import escape
 from functorch_kit.report.quantities import metric
-from functorch_kit.report.sweep_drawings import (
-    SHADES,
-    evenly_chosen,
-    lines_svg,
-    polyline,
-    shade,
-    tick,
-)
+from functorch_kit.report.scales import Scale, metric_scale, scale_of
 from functorch_kit.report.sweep_jobs import NO_SETTING, Job, Sweep, is_seed
 from functorch_kit.report.sweep_overrides import setting_label
-from functorch_kit.report.sweep_scales import Scale, metric_scale, scale_of, short, shown
 
+SHADES = 7
+"""Shades from the worst to the best; their colours are in the page's style."""
 MOST_AXES = 24
 _MOST_LINES, _MOST_BEST, _MOST_WITHOUT = 300, 50, 50
 # Where an axis has few places, the lines through one of them lie side by side, in order.
@@ -76,6 +72,23 @@ def parallel_coordinates(sweep: Sweep) -> str:
         f'{_heads(names, sweep, last)}<div class="field">{inner}</div></div></div>'
         f"{_legend(sweep)}{_note(sweep, chosen, without)}"
     )
+
+
+def shade(rank: int, count: int) -> int:
+    """The shade of a job by its rank: each shade holds as many jobs as any other.
+
+    Args:
+        rank: how many jobs are better.
+        count: how many there are.
+
+    Returns:
+        From 0, the worst, to ``SHADES - 1``, the best.
+
+    Example:
+        >>> [shade(rank, 3) for rank in range(3)]
+        [6, 3, 0]
+    """
+    return round((SHADES - 1) * (1 - rank / max(count - 1, 1)))
 
 
 def _without_value(sweep: Sweep) -> list[Job]:

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from functorch_kit.report.drawings import key, points, polyline, step_chart
+from functorch_kit.report.labels import short, shown
 from functorch_kit.report.markup import escape
 from functorch_kit.report.quantities import as_number, is_share, metric, words
-from functorch_kit.report.sweep_drawings import lines_svg, points, polyline, tick
+from functorch_kit.report.scales import Scale, curve_scale, step_scale
 from functorch_kit.report.sweep_jobs import (
     NO_SETTING,
     Job,
@@ -23,7 +25,6 @@ from functorch_kit.report.sweep_jobs import (
     spread_of,
 )
 from functorch_kit.report.sweep_overrides import setting_label
-from functorch_kit.report.sweep_scales import Scale, metric_scale, short, shown
 
 COLOURS = 6
 _BEHIND = 60
@@ -112,22 +113,18 @@ def learning_curves(sweep: Sweep, histories: Mapping[int, Rows]) -> str:
     if not curves:
         return ""
     front, behind = curves[:COLOURS], curves[COLOURS:]
-    last = max(float(curve.steps[-1]) for _, curve in curves)
-    across = Scale(0.0, last, 0.0, False, False, {})
-    upwards = _upwards(name, [curve for _, curve in front], sweep.metric.mode)
-    drawn = [polyline([(0, place), (1, place)], "rule") for place, _ in upwards.ticks]
-    drawn += [polyline(_line(curve, across, upwards), "behind") for _, curve in behind]
+    across = step_scale(max(float(curve.steps[-1]) for _, curve in curves))
+    upwards = _upwards(name, [curve for _, curve in front])
+    drawn = [polyline(_line(curve, across, upwards), "behind") for _, curve in behind]
     for index, (_, curve) in reversed(list(enumerate(front))):
         drawn.append(_band(curve, across, upwards, index))
         drawn.append(polyline(_line(curve, across, upwards), f"c{index}"))
     title = shown(words(f"{'training' if split == 'train' else split} {name}"))
-    inner = lines_svg("".join(drawn), f"{title} over the steps, {len(curves)} curves")
-    inner += "".join(tick(text, 0.0, place, "before") for place, text in upwards.ticks)
-    inner += "".join(tick(text, place, 0.0, "under") for place, text in _steps(last))
+    label = f"{title} over the steps, {len(curves)} curves"
     scale = ", logarithmic" if upwards.is_log else ""
     return (
         f'<p class="axis-name">{escape(title + scale)}</p>'
-        f'<div class="field curves">{inner}</div><p class="axis-name under">step</p>'
+        f"{step_chart(''.join(drawn), label, upwards, across)}"
         f"{_keys(sweep, front)}{_note(sweep, groups, len(front), len(behind))}"
     )
 
@@ -143,7 +140,7 @@ def _series(judged: Metric, histories: Mapping[int, Rows]) -> tuple[str, str]:
     return "train", "loss"
 
 
-def _upwards(name: str, curves: Sequence[Curve], mode: str) -> Scale:
+def _upwards(name: str, curves: Sequence[Curve]) -> Scale:
     """The axis of the metric, wide enough for the curves in colour; small is always below.
 
     What they do in the first tenth would leave the rest, which tells them apart, too little room.
@@ -161,7 +158,7 @@ def _upwards(name: str, curves: Sequence[Curve], mode: str) -> Scale:
         values = values[values > means.min() / 3]
     if is_share(name):
         values = values.clip(0.0, 1.0)
-    return metric_scale(name, [float(values.min()), float(values.max())], "max")
+    return curve_scale(name, float(values.min()), float(values.max()))
 
 
 def _later(curve: Curve, step: float) -> Curve:
@@ -206,11 +203,6 @@ def _thinned(curve: Curve) -> Curve:
     )
 
 
-def _steps(last: float) -> list[tuple[float, str]]:
-    ticks = metric_scale("step", [0.0, last], "max").ticks
-    return [(place, f"{round(place * last):,}") for place, _ in ticks]
-
-
 def _keys(sweep: Sweep, front: Sequence[tuple[list[Job], Curve]]) -> str:
     """What each curve is: its line, its settings, its jobs, and where they ended."""
     rows = []
@@ -219,14 +211,13 @@ def _keys(sweep: Sweep, front: Sequence[tuple[list[Job], Curve]]) -> str:
         result = metric(sweep.metric.name, mean_of(values)) if values else "no value"
         if (spread := spread_of(values)) is not None:
             result += f" ± {_spread_text(sweep.metric.name, spread)}"
-        line = f'<svg class="key" viewBox="0 0 36 8"><path class="c{index}" d="M0 4H36"/></svg>'
         seeds = f"{len(group)} seeds" if len(group) > 1 else f"job {group[0].number}"
         if curve.jobs < len(group):
             seeds += f", {curve.jobs} with rows"
         if len(values) < len(group):
             seeds += f", {len(values)} with a result"
         rows.append(
-            f"<li>{line}<span>{escape(_group_text(sweep, group[0]))}</span>"
+            f"<li>{key(f'c{index}')}<span>{escape(_group_text(sweep, group[0]))}</span>"
             f"<span>{escape(seeds)}</span><b>{escape(result)}</b></li>"
         )
     return f'<ol class="curve-keys">{"".join(rows)}</ol>'

@@ -7,19 +7,19 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from functorch_kit.report.drawings import evenly_chosen
+from functorch_kit.report.labels import by_size, short, shown, value_text
 from functorch_kit.report.markup import escape
 from functorch_kit.report.quantities import MISSING, as_number, metric
-from functorch_kit.report.sweep_drawings import evenly_chosen
+from functorch_kit.report.scales import Scale, metric_scale
 from functorch_kit.report.sweep_jobs import (
     NO_SETTING,
     Job,
     Sweep,
     mean_of,
     spread_of,
-    value_text,
 )
 from functorch_kit.report.sweep_overrides import setting_label
-from functorch_kit.report.sweep_scales import Scale, by_size, metric_scale, short, shown
 
 MOST_SETTINGS = 24
 _MOST_VALUES, _BINS, _MOST_DOTS = 12, 8, 40

@@ -11,7 +11,7 @@ from functorch_kit.report.quantities import as_number, words
 
 Rows = Sequence[Mapping[str, Any]]
 
-COMPLETE = ("finished", "stopped early", "out of time")
+COMPLETE = ("finished", "stopped early", "pruned", "out of time")
 """How the jobs end that are compared; what diverged or was interrupted is only named."""
 NO_SETTING = "–"
 """Shown where a job has no such setting, because another choice of the group has none."""
@@ -28,6 +28,7 @@ class Job(NamedTuple):
         status: how it ended, or ``waiting``.
         summary: what its ``summary.json`` says.
         value: what it is judged by; None where there is none, or none that counts.
+        loss: on the same part of the data, which decides between equal values; likewise.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Job(NamedTuple):
     status: str
     summary: Mapping[str, Any]
     value: float | None = None
+    loss: float | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -100,8 +102,11 @@ def read_sweep(
 ) -> Sweep:
     """A sweep from the fields of its ``sweep.json``.
 
-    A metric is looked for in the validation part, then under its whole name (``test_accuracy``).
-    Where no job has it, the jobs are judged by the last training loss that they logged.
+    This is where it is decided which job is best. A metric is looked for in the validation part,
+    then under its whole name (``test_accuracy``). Where no job has it, the training rows that were
+    logged last count: one that was asked for here, or else the loss, which still tells jobs apart
+    when all are right about what they have seen. Of equal values the one with the smaller loss is
+    better, then the job that came first.
 
     Args:
         sweep: the fields.
@@ -122,20 +127,84 @@ def read_sweep(
     asked = metric or str(sweep.get("metric") or "loss")
     mode = mode or ("max" if sweep.get("mode") == "max" else "min")
     judged = _metric(asked, mode, jobs)
-    if judged.is_fallback:
-        jobs = [job._replace(value=_training_loss(job, rows(job))) for job in jobs]
+    if judged is None:
+        logged = {job.number: rows(job) for job in jobs}
+        judged = Metric("train", "loss", "min", is_fallback=True)
+        if metric and any(trained_value(each, metric) is not None for each in logged.values()):
+            judged = Metric("train", metric, mode, is_fallback=True)
+        jobs = [
+            job._replace(
+                value=_counting(job, trained_value(logged[job.number], judged.name)),
+                loss=_counting(job, trained_value(logged[job.number], "loss")),
+            )
+            for job in jobs
+        ]
     else:
-        key = f"{judged.split}_{judged.name}".lstrip("_")
-        jobs = [job._replace(value=as_number(job.summary.get(key))) for job in jobs]
-    jobs = [job._replace(value=_counting(job)) for job in jobs]
-    ranked = sorted(
-        (job for job in jobs if job.value is not None),
-        key=lambda job: (judged.sign * (job.value or 0.0), job.number),
-    )
+        value, loss = (f"{judged.split}_{name}".lstrip("_") for name in (judged.name, "loss"))
+        jobs = [
+            job._replace(
+                value=_counting(job, as_number(job.summary.get(value))),
+                loss=_counting(job, as_number(job.summary.get(loss))),
+            )
+            for job in jobs
+        ]
+
+    def place(job: Job) -> tuple[float, float, int]:
+        loss = math.inf if job.loss is None else job.loss
+        return judged.sign * (job.value or 0.0), loss, job.number
+
+    ranked = sorted((job for job in jobs if job.value is not None), key=place)
     return Sweep(
         tuple(jobs), judged, tuple(ranked), _names(jobs), as_number(sweep.get("seconds")),
         as_number(sweep.get("compiles")), tuple(str(line) for line in sweep.get("plan") or ()),
     )  # fmt: skip
+
+
+def judgement(summary: Mapping[str, Any], rows: Rows, metric: str) -> float | None:
+    """What a sweeper is told of one run: its metric on the validation part, at its best step.
+
+    Without a validation part it is that of the training row that was logged last: of the same
+    metric, because the sweeper was told which way that is better. The test part is never looked at:
+    what is chosen by it has nothing left to be tested on.
+
+    Args:
+        summary: what its ``summary.json`` says.
+        rows: its logged rows.
+        metric: such as ``accuracy``.
+
+    Returns:
+        The value; None where there is none.
+
+    Example:
+        >>> rows = [{"step": 9, "split": "train", "loss": 0.5}]
+        >>> judgement({"validation_loss": 0.7}, rows, "loss"), judgement({}, rows, "loss")
+        (0.7, 0.5)
+    """
+    value = summary.get(f"validation_{metric}")
+    return trained_value(rows, metric) if value is None else float(value)
+
+
+def trained_value(rows: Rows, metric: str) -> float | None:
+    """A metric in the training row that was logged last, of those that have it.
+
+    Example:
+        >>> rows = [{"split": "train", "loss": 0.5}, {"split": "validation", "loss": 0.7}]
+        >>> trained_value(rows, "loss"), trained_value(rows, "accuracy")
+        (0.5, None)
+    """
+    found = (as_number(row.get(metric)) for row in reversed(rows) if row.get("split") == "train")
+    return next((value for value in found if value is not None), None)
+
+
+def trained_names(rows: Rows) -> list[str]:
+    """The metrics in the training row that was logged last.
+
+    Example:
+        >>> trained_names([{"step": 9, "split": "train", "loss": 0.5}])
+        ['loss']
+    """
+    last = next((row for row in reversed(rows) if row.get("split") == "train"), {})
+    return [name for name in last if name != "step" and as_number(last[name]) is not None]
 
 
 def metric_names(jobs: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -196,26 +265,6 @@ def over_seeds(sweep: Sweep) -> list[list[Job]]:
     return sorted(groups.values(), key=place)
 
 
-def value_text(value: Any) -> str:
-    """A setting's or a metric's value as text that can be read back.
-
-    Args:
-        value: a number, a string, a boolean, None, or a list or dict of these.
-
-    Returns:
-        Strings as they are, lists as JSON, numbers so that they parse back exactly.
-
-    Example:
-        >>> [value_text(value) for value in (1e-05, True, None, [64, 32], "a", float("nan"))]
-        ['1e-05', 'true', 'null', '[64,32]', 'a', 'NaN']
-    """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
 def mean_of(values: Sequence[float]) -> float:
     """The mean, of large values as well as of small ones.
 
@@ -258,24 +307,18 @@ def _restored(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _metric(asked: str, mode: str, jobs: Sequence[Job]) -> Metric:
+def _metric(asked: str, mode: str, jobs: Sequence[Job]) -> Metric | None:
     for key in (f"validation_{asked}", asked):
         if any(as_number(job.summary.get(key)) is not None for job in jobs):
             split, sign, name = key.partition("_")
             if sign and split in ("validation", "test", "train"):
                 return Metric(split, name, mode)
             return Metric("", key, mode)
-    return Metric("train", "loss", "min", is_fallback=True)
+    return None
 
 
-def _training_loss(job: Job, rows: Rows) -> float | None:
-    found = (as_number(row.get("loss")) for row in reversed(rows) if row.get("split") == "train")
-    return next((value for value in found if value is not None), None)
-
-
-def _counting(job: Job) -> float | None:
+def _counting(job: Job, value: float | None) -> float | None:
     """A job's value if it can be compared: of one that came to its end, and finite."""
-    value = job.value
     return value if job.is_complete and value is not None and math.isfinite(value) else None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from functorch_kit.report.labels import shown
 from functorch_kit.report.markup import document, escape, facts, section
 from functorch_kit.report.quantities import duration, metric, words
 from functorch_kit.report.sweep_axes import parallel_coordinates
@@ -15,7 +16,6 @@ from functorch_kit.report.sweep_curves import learning_curves
 from functorch_kit.report.sweep_effects import marginal_effects
 from functorch_kit.report.sweep_jobs import Job, Rows, Sweep, over_seeds, read_sweep
 from functorch_kit.report.sweep_overrides import one_line, override_words
-from functorch_kit.report.sweep_scales import shown
 from functorch_kit.report.sweep_table import best_table, csv_text, page_of
 from functorch_kit.report.sweep_theme import SWEEP_CSS
 
@@ -28,9 +28,9 @@ def write_sweep(
 ) -> Path:
     """Write ``sweep.csv`` and ``sweep.html``.
 
-    The jobs that finished, stopped early or ran out of time are compared by their validation
-    metric, or by their last training loss where there is no validation part. Of a large sweep the
-    page draws some of the lines and says so; the CSV file holds everything.
+    The jobs that finished, stopped early, were pruned or ran out of time are compared as
+    ``read_sweep`` says. Of a large sweep the page draws some of the lines and says so; the CSV file
+    holds everything.
 
     Args:
         folder: of the sweep; the jobs' run folders lie in it. Made if it is not there.
@@ -91,7 +91,7 @@ def shown_lines(lines: tuple[str, ...], most: int = 100) -> str:
 
 def _header(name: str, sweep: Sweep) -> str:
     ended = Counter(job.status for job in sweep.jobs)
-    state = "finished" if set(ended) <= {"finished", "stopped early"} else "broken"
+    state = "finished" if set(ended) <= {"finished", "stopped early", "pruned"} else "broken"
     if state == "broken" and "diverged" not in ended and sweep.ranked:
         state = "stopped"
     said = ", ".join(f"{count:,} {shown(status)}" for status, count in ended.most_common())
@@ -147,8 +147,8 @@ def _best(sweep: Sweep, linked: set[int]) -> str:
         )
     if sweep.metric.is_fallback:
         given += (
-            '<p class="note">No job has a validation metric: they are compared by the last training'
-            " loss that was logged.</p>"
+            '<p class="note">No job has a validation metric: they are compared by the'
+            f" {escape(shown(sweep.metric.label))} that was logged last.</p>"
         )
     results = {
         shown(words(name)): shown(metric(name, value))

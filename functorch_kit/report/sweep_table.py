@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from functorch_kit.report.labels import short, shown, value_text
 from functorch_kit.report.markup import escape
 from functorch_kit.report.quantities import as_number, duration, metric, words
-from functorch_kit.report.sweep_jobs import NO_SETTING, Job, Sweep, value_text
+from functorch_kit.report.sweep_jobs import NO_SETTING, Job, Sweep
 from functorch_kit.report.sweep_overrides import setting_label
-from functorch_kit.report.sweep_scales import short, shown
 
 _FIRST, _MOST, _MOST_BROKEN = 20, 300, 100
 _MOST_METRICS, _MOST_SETTINGS = 4, 24

@@ -25,41 +25,25 @@ a { color: var(--train); }
 }
 .best-job h3 + * { margin-top: 0; }
 .parallel { min-width: calc(var(--axes) * 112px + 120px); padding-top: 2px; }
-.heads, .field { position: relative; margin: 0 88px 0 92px; }
+.heads, .parallel .field { position: relative; margin: 0 88px 0 92px; }
 .heads { height: 58px; }
 .heads span { position: absolute; bottom: 17px; transform: translateX(-50%); width: 116px;
   font-size: 13px; font-weight: 600; line-height: 1.2; text-align: center; overflow-wrap: anywhere;
   display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden; }
 .heads small { display: block; font-weight: 400; font-size: 12px; color: var(--muted); }
-.field { height: 340px; margin-bottom: 24px; }
-.lines { position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }
-.lines * { vector-effect: non-scaling-stroke; }
-.lines polyline { fill: none; stroke-linejoin: round; stroke-linecap: round; }
+.parallel .field { height: 340px; margin-bottom: 24px; }
 .parallel polyline { stroke-width: 1.4; opacity: .8; }
 .parallel polyline.top { stroke-width: 3; opacity: 1; }
 .parallel polyline:hover { stroke: var(--validation); stroke-width: 3; opacity: 1; }
 .parallel polyline.gone { stroke: var(--validation); stroke-dasharray: 4 4; opacity: .6;
   stroke-width: 1.2; }
-.axis { stroke: var(--muted); stroke-width: 1; }
 .s0 { stroke: var(--s0); } .s1 { stroke: var(--s1); } .s2 { stroke: var(--s2); }
 .s3 { stroke: var(--s3); } .s4 { stroke: var(--s4); } .s5 { stroke: var(--s5); }
 .s6 { stroke: var(--s6); }
-.tick { position: absolute; font-size: 12px; line-height: 1.2; white-space: nowrap;
-  max-width: 84px; overflow: hidden; text-overflow: ellipsis; pointer-events: none;
-  font-variant-numeric: tabular-nums; padding: 0 2px; border-radius: 3px;
-  background: color-mix(in srgb, var(--card) 78%, transparent); }
-.tick.before { transform: translate(calc(-100% - 6px), -50%); }
-.tick.after { transform: translate(6px, -50%); }
-.tick.under { transform: translate(-50%, 7px); }
 .shades { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 12px; font-size: 13px;
   color: var(--muted); }
 .ramp { display: inline-flex; gap: 2px; }
 .ramp i { width: 22px; height: 10px; border-radius: 2px; }
-.field.curves { height: 320px; margin: 4px 18px 0 62px; }
-.curves .lines { overflow: hidden; }
-.axis-name { font-size: 13px; color: var(--muted); }
-.axis-name.under { text-align: center; margin-top: 26px; }
-.rule { stroke: var(--rule); stroke-width: 1; }
 .behind { stroke: var(--muted); stroke-width: 1; opacity: .28; }
 .curves polyline[class^="c"] { stroke-width: 2; }
 .band { stroke: none; opacity: .15; }
@@ -77,8 +61,6 @@ a { color: var(--train); }
 .curve-keys li > span { overflow-wrap: anywhere; }
 .curve-keys li > span + span { color: var(--muted); }
 .curve-keys b { font-weight: 600; font-variant-numeric: tabular-nums; }
-.key { width: 36px; height: 8px; display: block; }
-.key path { fill: none; stroke-width: 2.4; }
 .effects { display: grid; gap: 16px;
   grid-template-columns: minmax(0, 1fr); }
 .effect th.strip, .effect td.strip { min-width: 120px; padding: 0 6px; }
@@ -101,10 +83,8 @@ a { color: var(--train); }
 @media (max-width: 520px) {
   .parallel { min-width: calc(var(--axes) * 92px + 80px); }
   .heads span { width: 90px; font-size: 12px; }
-  .heads, .field { margin: 0 78px 0 74px; }
-  .field { height: 280px; margin-bottom: 22px; }
-  .field.curves { height: 240px; margin: 4px 16px 0 54px; }
-  .tick { max-width: 70px; }
+  .heads, .parallel .field { margin: 0 78px 0 74px; }
+  .parallel .field { height: 280px; margin-bottom: 22px; }
   .curve-keys li { grid-template-columns: 36px minmax(0, 1fr) max-content; }
   .curve-keys li > span + span { grid-column: 2; grid-row: 2; }
   .curve-keys b { grid-row: 1; grid-column: 3; }

@@ -64,6 +64,40 @@ figcaption .muted { font-weight: 400; }
 .plot { display: block; width: 100%; height: auto; overflow: visible; }
 .chart { max-width: 720px; }
 .plot text { font-family: inherit !important; }
+.field { position: relative; }
+.lines { position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }
+.lines * { vector-effect: non-scaling-stroke; }
+.lines polyline { fill: none; stroke-linejoin: round; stroke-linecap: round; }
+.axis { stroke: var(--muted); stroke-width: 1; }
+.tick { position: absolute; font-size: 12px; line-height: 1.2; white-space: nowrap;
+  max-width: 84px; overflow: hidden; text-overflow: ellipsis; pointer-events: none;
+  font-variant-numeric: tabular-nums; padding: 0 2px; border-radius: 3px;
+  background: color-mix(in srgb, var(--card) 78%, transparent); }
+.tick.before { transform: translate(calc(-100% - 6px), -50%); }
+.tick.after { transform: translate(6px, -50%); }
+.tick.under { transform: translate(-50%, 7px); }
+.field.curves { height: 320px; margin: 4px 18px 0 62px; }
+/* Marks at the sides stay whole, values beyond the axis are cut off. */
+.curves .lines { clip-path: inset(-1px -8px); }
+.axis-name { font-size: 13px; color: var(--muted); }
+.axis-name.under { text-align: center; margin-top: 26px; }
+.rule { stroke: var(--rule); stroke-width: 1; }
+.key { width: 36px; height: 8px; display: block; }
+.key path { fill: none; stroke-width: 2.4; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 20px; list-style: none; margin: 0 0 8px;
+  padding: 0; font-size: 13px; color: var(--muted); }
+.legend li { display: inline-flex; align-items: center; gap: 8px; }
+figure .field.curves { height: 240px; }
+.train { stroke: var(--train); } .validation { stroke: var(--validation); }
+.test { stroke: var(--test); } .other { stroke: var(--ink); }
+.lines polyline.train, .lines polyline.validation, .lines polyline.test, .lines polyline.other {
+  stroke-width: 1.8; }
+.lines polyline.raw { stroke-width: .8; opacity: .32; }
+.plain.validation { stroke-dasharray: 8 4; } .plain.test { stroke-dasharray: 2 4; }
+.plain.other { stroke-dasharray: 10 3 2 3; }
+.lines .mark, .key .mark { fill: none; stroke-width: 7; stroke-linecap: round; }
+.lines .mark.test, .key .mark.test { stroke-width: 6; stroke-linecap: square; }
+.lines .best { stroke: var(--muted); stroke-width: 1.2; stroke-dasharray: 2 3; }
 .pair { display: grid; gap: 0 32px; align-items: start; grid-template-columns: minmax(0, 1fr); }
 @media (min-width: 960px) {
   .pair.even { grid-template-columns: repeat(2, minmax(0, 1fr)); }
@@ -123,6 +157,8 @@ footer { margin-top: 44px; color: var(--muted); font-size: 13px; }
   h1 { font-size: 24px; }
   h2 { margin-top: 32px; }
   .headline b { font-size: 44px; }
+  .field.curves { height: 220px; margin: 4px 16px 0 54px; }
+  .tick { max-width: 70px; }
   /* Drawings shrink with the screen; their text shall not. */
   .plot text { font-size: 10px !important; }
   .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 10px; }

@@ -13,7 +13,9 @@ from functorch_kit.loop import FitResult
 from functorch_kit.report import read_metrics
 from functorch_kit.sweep.identity import known_jobs
 
-DONE = ("finished", "stopped early", "diverged")
+PRUNED = "pruned"
+"""How a job ends that successive halving has ended."""
+DONE = ("finished", "stopped early", PRUNED, "diverged")
 """How a job ends for good: started again, it would end the same way."""
 
 

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from functorch_kit.lane import Stop
 from functorch_kit.record import Row
 from functorch_kit.sweep.halving import SuccessiveHalving
-from functorch_kit.sweep.job import Job
+from functorch_kit.sweep.job import PRUNED, Job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +36,17 @@ class Orders:
     say: Callable[[str], None]
     signals: list[Any]
 
-    def stop(
-        self, own: Callable[[list[Row]], bool] | None, job: Job
-    ) -> Callable[[list[Row]], bool] | None:
+    def stop(self, own: Stop | None, job: Job) -> Stop | None:
         """When a job ends early: by its own settings, or because others do better."""
         halving = self.halving
         if halving is None:
             return own
-        return lambda rows: (own is not None and own(rows)) or halving.ends(job.number, rows)
+
+        def stopped(rows: list[Row]) -> bool | str:
+            ends = halving.ends(job.number, rows)  # which also puts the rows on record
+            return (own is not None and own(rows)) or (PRUNED if ends else False)
+
+        return stopped
 
     def ended(self, job: Job) -> None:
         """Say how a job ended."""

@@ -58,6 +58,44 @@ def test_another_metric_and_another_way_may_be_chosen(here):
     assert seed("metric=seconds", "mode=max") == "1"
 
 
+def test_the_metric_of_the_sweep_is_better_the_way_the_sweep_says(here, sweep: Path):
+    write(sweep, *(job(n, 0.5) for n in range(2)), metric="reward", mode="max")
+    fields = json.loads((sweep / "sweep.json").read_text())
+    for number, each in enumerate(fields["jobs"]):
+        each["summary"]["reward"] = float(number)
+    (sweep / "sweep.json").write_text(json.dumps(fields))
+    for words in ([], ["metric=reward"], ["mode=max"], ["metric=reward", "mode=max"]):
+        assert here("best.py", "sweep=s", *words).last_line.endswith("seed=1")
+    assert here("best.py", "sweep=s", "metric=reward", "mode=min").last_line.endswith("seed=0")
+
+
+@pytest.mark.parametrize(("folder", "place"), [("b", "b"), (None, "1")])
+def test_a_job_is_looked_for_in_its_own_folder(here, sweep: Path, folder: str | None, place: str):
+    write(sweep, job(0, 0.5), job(1, 0.75, folder=folder))
+    (sweep / place).mkdir()
+    text = yaml.safe_dump(saved(Config(seed=9)))
+    (sweep / place / "config.yaml").write_text(text, encoding="utf-8")
+    assert here("best.py", "sweep=s").out == "seed=9\n"
+    write(sweep, job(0, None), job(1, None, folder=folder))
+    row = {"step": 3, "split": "train", "loss": 0.5}
+    (sweep / place / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    assert here("best.py", "sweep=s").out == "seed=9\n"
+    assert here("best.py", "sweep=s", "metric=loss").out == "seed=9\n"
+
+
+def test_a_job_whose_settings_cannot_be_read_is_told_by_what_sets_it_apart(here, sweep: Path):
+    (sweep / "1").mkdir()
+    (sweep / "1" / "config.yaml").write_text("{", encoding="utf-8")
+    assert here("best.py", "sweep=s").last_line.endswith("seed=1")
+
+
+def test_where_a_run_was_written_is_no_setting_of_another(here, sweep: Path):
+    (sweep / "1").mkdir()
+    settings = {**to_dict(Config(seed=3)), "run_dir": "x", "quiet": True, "overwrite": True}
+    (sweep / "1" / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert here("best.py", "sweep=s").out == "seed=3\n"
+
+
 def test_the_best_may_be_listed(here):
     lines = [line.split() for line in here("best.py", "sweep=s", "top=5").out.splitlines()]
     assert lines == [
@@ -76,15 +114,21 @@ def test_the_best_may_be_listed(here):
     assert len(here("best.py", "sweep=s", "top=1").out.splitlines()) == 2
 
 
-def test_without_a_validation_part_the_training_loss_in_the_run_folders_counts(here, sweep: Path):
-    jobs = [job(n, None, summary={"steps": 3}) for n in range(3)]
-    write(sweep, *jobs)
-    for number, loss in ((0, 0.5), (1, 0.25)):
-        (sweep / str(number)).mkdir()
-        row = {"step": 3, "split": "train", "loss": loss}
-        (sweep / str(number) / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-    assert here("best.py", "sweep=s").last_line.endswith("seed=1")
+def train(sweep: Path, number: int, **metrics: float) -> None:
+    (sweep / str(number)).mkdir()
+    row = {"step": 3, "split": "train", **metrics}
+    (sweep / str(number) / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+
+
+def test_without_a_validation_part_the_training_rows_in_the_run_folders_count(here, sweep: Path):
+    write(sweep, *(job(n, None, summary={"steps": 3}) for n in range(4)))
+    train(sweep, 1, loss=0.5, accuracy=0.75)
+    train(sweep, 2, loss=0.25, accuracy=0.5)
+    assert here("best.py", "sweep=s").last_line.endswith("seed=2")
     assert "training loss" in here("best.py", "sweep=s", "top=1").out
+    assert here("best.py", "sweep=s", "metric=accuracy").last_line.endswith("seed=1")
+    assert "training accuracy" in here("best.py", "sweep=s", "metric=accuracy", "top=1").out
+    assert "choose steps, loss or accuracy" in here("best.py", "sweep=s", "metric=x").complaint
 
 
 CONFIGS = {
@@ -170,10 +214,30 @@ def test_what_cannot_be_chosen_is_refused_in_one_line(here, arguments: list[str]
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "{}", '{"jobs": 3}', '{"jobs": [3]}', '{"jobs": [{}]}', "\x00",
-     '{"jobs": [{"number": 0, "settings": [1]}]}', '{"jobs": [{"number": "0"}]}'],
+     '{"jobs": [{"number": 0, "settings": [1]}]}', '{"jobs": [{"number": "0"}]}',
+     '{"jobs": [{"number": 0, "summary": 3}]}', '{"jobs": [{"number": true}]}'],
 )  # fmt: skip
 def test_a_damaged_sweep_is_refused_in_one_line(here, sweep: Path, text: str):
     (sweep / "sweep.json").write_text(text)
+    assert "is damaged: start the sweep again" in here("best.py", "sweep=s").complaint
+
+
+def test_files_that_cannot_be_read_are_refused_in_one_line(
+    here, sweep: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(sweep, job(0, None), job(1, None))
+    (sweep / "0").mkdir()
+    (sweep / "0" / "metrics.jsonl").write_text("{\n{}\n")
+    complaint = here("best.py", "sweep=s").complaint
+    assert complaint == "metrics.jsonl, line 1 is no row of metrics: delete the line, or start anew"
+    read_text = Path.read_text
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> str:
+        if path.name == "sweep.json":
+            raise PermissionError(13, "Permission denied")
+        return read_text(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
     assert "is damaged: start the sweep again" in here("best.py", "sweep=s").complaint
 
 
@@ -184,3 +248,8 @@ def test_a_sweep_without_a_finished_job_says_how_its_jobs_ended(here, sweep: Pat
     assert "(2 diverged, 1 waiting): start it again to go on with it" in complaint
     write(sweep, job(0, 0.5, "diverged"))
     assert "(1 diverged): give it other settings" in here("best.py", "sweep=s").complaint
+    write(sweep, job(0, 0.5, "diverged"), job(1, 0.5, "interrupted"))
+    assert "1 interrupted): start it again" in here("best.py", "sweep=s").complaint
+    write(sweep)
+    assert "(no jobs): give it other settings" in here("best.py", "sweep=s").complaint
+    assert "which no job has: choose none" in here("best.py", "sweep=s", "metric=x").complaint

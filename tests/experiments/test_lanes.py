@@ -87,8 +87,21 @@ def test_halving_ends_most_jobs_at_its_step(script, tmp_path: Path):
     few = ["seed=range(4)", *SPIRALS, *HELD_OUT, LANES, "run_dir=s", "quiet=true"]
     ended = script("train.py", "-m", *few, *halving)
     assert ended.code == 0, ended.err
-    steps = sorted(summary(tmp_path / "s" / number)["steps"] for number in "0123")
-    assert steps == [10, 10, 20, 20]
+    ends = [summary(tmp_path / "s" / number) for number in "0123"]
+    assert sorted((end["steps"], end["status"]) for end in ends) == [
+        (10, "pruned"), (10, "pruned"), (20, "finished"), (20, "finished"),
+    ]  # fmt: skip
+    assert "2 pruned" in ended.last_line
+    assert "2 finished" in ended.last_line
+
+
+def test_without_a_validation_part_the_last_line_and_best_name_the_same_job(script):
+    jobs = ["optimizer.learning_rate=1e-7,0.3,0.1", "seed=0,1", *SPIRALS, "quiet=true"]
+    ended = script("train.py", "-m", *jobs, LANES, "run_dir=s")
+    assert ended.code == 0, ended.err
+    rank, number, value, *_ = script("best.py", "sweep=s", "top=1").out.splitlines()[1].split()
+    assert rank == "1"
+    assert f"best: job {number}, training loss {value[:5]}" in ended.last_line
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ import pytest
 
 from functorch_kit.report import MetricsLog, write_page
 
-pytest.importorskip("matplotlib")
-
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 EVIL = "<script>alert('x')</script>\"><img src=http://example.org/x>&"
 REPORT = {
@@ -52,6 +50,10 @@ class Page(HTMLParser):
 
     def named(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def charts(self):
+        return [each for each in self.named("svg") if each.get("role") == "img"]
 
     @property
     def headings(self):
@@ -131,7 +133,7 @@ def test_a_whole_run_is_on_the_page(tmp_path):
         "digit 3 → ", "digit 8", "99.5 % sure", "20 evaluations",
     ):  # fmt: skip
         assert text in page.words, text
-    assert len(page.named("svg")) == 2
+    assert len(page.charts) == 2
     assert len(page.named("img")) == 12
 
 
@@ -223,7 +225,7 @@ def test_an_empty_folder_still_makes_a_page(tmp_path):
 @pytest.mark.parametrize(("steps", "every"), [(1, 1), (1, 2), (30, 30), (2, 1)])
 def test_a_run_of_few_rows_is_drawn(tmp_path, steps, every):
     page = _page(_write_run(tmp_path, steps, every))
-    assert len(page.named("svg")) == 2
+    assert len(page.charts) == 2
 
 
 def test_a_run_whose_numbers_all_broke_is_drawn(tmp_path):
@@ -232,13 +234,13 @@ def test_a_run_whose_numbers_all_broke_is_drawn(tmp_path):
         log.write({"step": 1, "split": "train", "loss": float("nan")})
         log.write({"step": 1, "split": "validation", "loss": float("inf")})
     (run / "summary.json").write_text(json.dumps({"test_loss": "NaN", "best_step": None}))
-    assert len(_page(run).named("svg")) == 1
+    assert "no finite value" in _page(run).words
 
 
 def test_a_regression_run_leads_with_its_loss(tmp_path):
     page = _page(_write_run(tmp_path, accuracy=False))
     assert page.texts["b"] == ["0.0561"]
-    assert len(page.named("svg")) == 1
+    assert len(page.charts) == 1
     assert "accuracy" not in page.words
 
 
@@ -247,7 +249,7 @@ def test_many_metrics_are_named_rather_than_drawn(tmp_path):
     with MetricsLog(run / "metrics.jsonl") as log:
         log.write({"step": 1, "split": "train", **{f"metric_{i}": i for i in range(8)}})
     page = _page(run)
-    assert len(page.named("svg")) == 6
+    assert len(page.charts) == 6
     assert "Not drawn: metric 6, metric 7." in page.words
 
 
@@ -293,12 +295,11 @@ def test_a_mistake_that_is_no_picture_is_told_in_words(tmp_path):
     assert page.texts["li"] == ["1 → ", "? → "]
 
 
-def test_without_matplotlib_one_line_says_what_brings_the_curves(tmp_path, monkeypatch):
+def test_a_page_needs_no_library_for_pictures(tmp_path, monkeypatch):
     run = _write_run(tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     page = _page(run, mistakes=_mistakes())
-    assert not page.named("svg")
-    assert "pip install 'functorch_kit[experiments]' brings it" in page.words
+    assert len(page.charts) == 2
     assert len(page.named("img")) == 12
 
 

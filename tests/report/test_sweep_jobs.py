@@ -31,9 +31,10 @@ def history(*values, split="validation", first=10):
 def test_what_ended_well_is_ranked_and_ties_go_to_the_first():
     sweep = read(entry(3, 0.2), entry(1, 0.2), entry(0, 0.1, "diverged"), entry(2, 0.5),
                  entry(4, "NaN"), entry(5, math.inf), entry(6, 0.4, "stopped early"),
-                 entry(7, 0.3, "out of time"), entry(8, 0.1, "interrupted"), entry(9))  # fmt: skip
-    assert order(sweep) == [1, 3, 7, 6, 2]
-    assert [job.number for job in sweep.jobs] == list(range(10))
+                 entry(7, 0.3, "out of time"), entry(8, 0.1, "interrupted"), entry(9),
+                 entry(10, 0.35, "pruned"))  # fmt: skip
+    assert order(sweep) == [1, 3, 7, 10, 6, 2]
+    assert [job.number for job in sweep.jobs] == list(range(11))
 
 
 def test_another_metric_and_another_mode_may_be_asked_for():
@@ -53,6 +54,55 @@ def test_a_test_result_is_never_taken_for_a_validation_result():
     sweep = read(*jobs, metric="accuracy", mode="max", rows=rows)
     assert (order(sweep), sweep.metric.mode) == ([1, 0], "min")
     assert sweep.metric.is_fallback
+
+
+def trained(*values, **more):
+    return [{"step": n, "split": "train", "loss": v, **more} for n, v in enumerate(values)]
+
+
+def test_without_a_validation_part_another_metric_may_be_asked_for():
+    rows = {
+        0: trained(0.5, 0.1, accuracy=0.75),
+        1: [*trained(0.9, accuracy=0.875), *trained(0.8)],  # logged without it at the end
+        2: [{"step": 1, "split": "validation", "accuracy": 1.0}],
+    }
+    fields = {"metric": "accuracy", "mode": "max", "jobs": [entry(n) for n in range(4)]}
+
+    def by(metric):
+        sweep = sweep_jobs.read_sweep(fields, lambda job: rows.get(job.number, []), metric)
+        assert sweep.metric.is_fallback
+        return order(sweep), sweep.metric.label
+
+    assert by(None) == ([0, 1], "training loss")
+    assert by("accuracy") == ([1, 0], "training accuracy")
+    assert by("recall") == ([0, 1], "training loss")
+
+
+@pytest.mark.parametrize("status", ["diverged", "interrupted", "waiting"])
+def test_without_a_validation_part_only_jobs_that_came_to_an_end_count(status):
+    rows = {0: trained(0.1), 1: trained(0.2)}
+    assert order(read(entry(0, status=status), entry(1), rows=rows)) == [1]
+
+
+def test_between_equal_values_the_smaller_loss_decides_then_the_number():
+    jobs = [entry(n, 1.0, key="validation_accuracy") for n in range(4)]
+    for job, loss in zip(jobs, (0.5, 0.25, 0.25, None), strict=True):
+        if loss is not None:
+            job["summary"]["validation_loss"] = loss
+    assert order(read(*jobs, metric="accuracy", mode="max")) == [1, 2, 0, 3]
+    rows = {n: trained(loss, accuracy=1.0) for n, loss in enumerate((0.5, 0.25))}
+    fields = {"metric": "loss", "jobs": [entry(0), entry(1)]}
+    sweep = sweep_jobs.read_sweep(fields, lambda job: rows[job.number], "accuracy", "max")
+    assert order(sweep) == [1, 0]
+
+
+def test_a_sweeper_is_told_the_metric_of_validation_or_else_of_training():
+    rows = [*trained(0.5, 0.25, accuracy=0.75), *history(0.1)]
+    assert sweep_jobs.judgement({"validation_accuracy": 0.5}, rows, "accuracy") == 0.5
+    assert sweep_jobs.judgement({"test_accuracy": 0.5}, rows, "accuracy") == 0.75
+    assert math.isnan(sweep_jobs.judgement({"validation_loss": "NaN"}, rows, "loss"))
+    assert sweep_jobs.judgement({}, rows, "recall") is None
+    assert sweep_jobs.trained_names(rows) == ["loss", "accuracy"]
 
 
 def test_the_training_loss_that_counts_is_the_last_one():

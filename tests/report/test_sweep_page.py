@@ -286,7 +286,8 @@ def test_without_a_validation_part_the_last_training_loss_is_compared(tmp_path):
     assert page.texts("pre")[0] == "seed=1"
     assert "0.2500training loss of job 1, the best" in page.words
     assert (
-        "No job has a validation metric: they are compared by the last training loss" in page.words
+        "No job has a validation metric: they are compared by the training loss that was"
+        " logged last." in page.words
     )
 
 

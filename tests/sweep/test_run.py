@@ -163,6 +163,29 @@ def test_halving_ends_most_jobs_at_each_rung(job):
     steps = [each.summary["steps"] for each in result.jobs]
     assert steps[1] == 16
     assert sorted(steps) == [4, 4, 8, 16]
+    by_steps = {each.summary["steps"]: each.status for each in result.jobs}
+    assert by_steps == {4: "pruned", 8: "pruned", 16: "finished"}
+
+
+@pytest.mark.parametrize("mode", ["lanes", "one_by_one"])
+def test_a_pruned_job_is_told_from_one_that_stopped_and_is_not_run_again(
+    job, tmp_path: Path, mode: str
+):
+    jobs = [job(learning_rate=rate, steps=16, patience=1) for rate in (1e-1, 1e-6)]
+    jobs.append(job(learning_rate=1e-30, steps=16, patience=1))
+    halving = {"halving": sweep.SuccessiveHalving(12, factor=3), "mode": mode, "devices": 1}
+    sweep.run(jobs, tmp_path, say=None, **halving)
+    statuses = [each["status"] for each in read(tmp_path)["jobs"]]
+    assert statuses == ["finished", "pruned", "stopped early"]
+    assert [line.split(",")[2] for line in (tmp_path / "sweep.csv").read_text().splitlines()] == [
+        "status", *statuses,
+    ]  # fmt: skip
+    page = (tmp_path / "1" / "report.html").read_text()
+    assert '<p class="status stopped">pruned after 12 steps' in page
+    told: list[str] = []
+    again = sweep.run(jobs, tmp_path, say=told.append, **halving)
+    assert told[0] == "3 jobs: 3 done before, 0 to run; compiles: 0"
+    assert [each.status for each in again.jobs] == statuses
 
 
 @pytest.mark.parametrize(

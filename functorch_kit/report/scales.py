@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from functorch_kit.report.labels import by_size, short, value_text
 from functorch_kit.report.quantities import as_number, is_share, metric
-from functorch_kit.report.sweep_jobs import value_text
 
 # Settings are chosen in steps of a factor; metrics merely spread.
 _WIDE_SETTING, _WIDE_METRIC = 10.0, 20.0
-_NUMBER = re.compile(r"(\d+)")
 _FEW = 8
 _LABELS = 14
 _LEAST_BETWEEN = 0.055
 _BELOW, _MOST_BELOW = 0.13, 0.5
+# How much further than what is drawn an axis goes: a share of its length, a factor on a logarithm.
+_ROOM, _BESIDE, _AFTER = 0.06, 1.25, 1.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Scale:
         number = _finite(value)
         if number is None:
             return self.apart.get(value_text(value), 0.0)
-        if (text := _number_key(number)) in self.apart:
+        if self.apart and (text := _number_key(number)) in self.apart:
             return self.apart[text]
         return min(max(self.beyond(number), self.floor), 1.0)
 
@@ -134,40 +135,55 @@ def metric_scale(name: str, values: Sequence[float], mode: str, missing: str = "
     return _made(numbers, [missing] if missing else [], is_log, falls=mode == "min", kind=name)
 
 
-def by_size(text: str) -> tuple[list[tuple[bool, float, str]], str]:
-    """A key that sorts text with numbers in it by these numbers.
+def curve_scale(name: str, low: float, high: float) -> Scale:
+    """The axis of a metric over the steps, with some room beyond its smallest and largest value.
+
+    Args:
+        name: of the metric.
+        low: its smallest value, finite.
+        high: its largest.
+
+    Returns:
+        The axis, small values below; logarithmic where the values span twenty times.
 
     Example:
-        >>> sorted(["[128]", "[64]", "[128,64]", "relu"], key=by_size)
-        ['[64]', '[128]', '[128,64]', 'relu']
+        >>> [text for _, text in curve_scale("loss", 0.1, 3.0).ticks]
+        ['0.1', '0.2', '0.5', '1', '2']
+        >>> [text for _, text in curve_scale("accuracy", 0.5, 0.98).ticks]
+        ['50 %', '60 %', '70 %', '80 %', '90 %', '100 %']
     """
-    parts = _NUMBER.split(text.rstrip("]"))  # a list before a longer one
-    return [(i % 2 == 1, float(p) if i % 2 else 0.0, p) for i, p in enumerate(parts)], text
+    # A rate follows a schedule, whose form a logarithm would bend.
+    is_linear = is_share(name) or "rate" in name
+    is_log = low > 0 and high / low > _WIDE_METRIC and not is_linear
+    if is_log:
+        ends = low / _BESIDE, high * _BESIDE
+    else:
+        room = _ROOM * high - _ROOM * low or _ROOM * abs(high) or 0.5
+        ends = low - room, high + room
+    low, high = (min(max(end, -sys.float_info.max), sys.float_info.max) for end in ends)
+    return _made([low, high], [], is_log, falls=False, kind=name or "value", ticks=7)
 
 
-def short(value: Any) -> str:
-    """A setting's value as a label: a number with four digits, text with forty characters.
+def step_scale(last: float) -> Scale:
+    """The axis of the steps, from 0 on.
+
+    Args:
+        last: the last step that is drawn; a little room is left beyond it.
+
+    Returns:
+        The axis, its labels whole numbers.
 
     Example:
-        >>> short(0.000123456), short(10000), short("a" * 50)[-3:], short(None)
-        ('0.0001235', '10000', 'aa…', 'null')
+        >>> [text for _, text in step_scale(2000).ticks], [text for _, text in step_scale(1).ticks]
+        (['0', '500', '1,000', '1,500', '2,000'], ['0', '1'])
     """
-    number = as_number(value)
-    if number is not None and isinstance(value, float):
-        return f"{number:.4g}"
-    text = shown(value_text(value))
-    return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def shown(text: str) -> str:
-    r"""Text without what a page cannot hold: on one line, and of a bearable length.
-
-    Example:
-        >>> shown("a\nb\x00"), len(shown("a" * 1000))
-        ('a b�', 300)
-    """
-    text = "".join(each if each.isprintable() else "�" for each in " ".join(text.split()))
-    return text if len(text) <= 300 else f"{text[:299]}…"
+    end = _AFTER * last
+    ticks = tuple(
+        (place / _AFTER, f"{step:,.0f}")
+        for place, _ in metric_scale("step", [0.0, last], "max").ticks
+        if abs((step := place * last) - round(step)) < 1e-6 * max(step, 1.0)
+    )
+    return Scale(0.0, end, 0.0, False, False, {}, ticks)
 
 
 def _evenly(numbers: Sequence[float], others: Sequence[str]) -> Scale:
@@ -181,26 +197,35 @@ def _evenly(numbers: Sequence[float], others: Sequence[str]) -> Scale:
 
 
 def _made(
-    numbers: Sequence[float], others: Sequence[str], is_log: bool, *, falls: bool, kind: str
+    numbers: Sequence[float],
+    others: Sequence[str],
+    is_log: bool,
+    *,
+    falls: bool,
+    kind: str,
+    ticks: int = 5,
 ) -> Scale:
+    """The axis; ``ticks`` is about how many labels the numbers have, ``kind`` their metric."""
     floor = min(_MOST_BELOW, _BELOW * len(others))
     places = [index * floor / len(others) for index in range(len(others))]
     apart = dict(zip(others, places, strict=True))
     scale = Scale(numbers[0], numbers[-1], floor, is_log, falls, apart)
     every = -(-len(others) // (_LABELS // 2)) or 1
-    ticks = [(place, short(text)) for text, place in apart.items()][::every]
+    beside = [(place, short(text)) for text, place in apart.items()][::every]
     if len(numbers) <= _FEW and not kind:
         labels = [(number, _text(number)) for number in numbers]
     else:
-        labels = _round_numbers(scale.low, scale.high, is_log, kind)
+        labels = _round_numbers(scale.low, scale.high, is_log, kind, ticks)
     kept: list[tuple[float, str]] = []
     for place, label in sorted((scale.at(number), label) for number, label in labels):
         if not kept or place - kept[-1][0] >= _LEAST_BETWEEN:
             kept.append((place, label))
-    return dataclasses.replace(scale, ticks=(*ticks, *kept))
+    return dataclasses.replace(scale, ticks=(*beside, *kept))
 
 
-def _round_numbers(low: float, high: float, is_log: bool, kind: str) -> list[tuple[float, str]]:
+def _round_numbers(
+    low: float, high: float, is_log: bool, kind: str, count: int
+) -> list[tuple[float, str]]:
     if low == high:
         return [(low, metric(kind, low) if kind else _text(low))]
     if is_log:
@@ -214,10 +239,10 @@ def _round_numbers(low: float, high: float, is_log: bool, kind: str) -> list[tup
                 # Not 10.0**power: its last digit is off where the power is large.
                 if low <= (number := float(f"{factor}e{power}")) <= high
             ]
-            if len(found) >= 3:
+            if len(found) >= count - 2:
                 break
         return [(number, _text(number)) for number in found or [low, high]]
-    step = _step(low, high)
+    step = _step(low, high, count)
     if not (math.isfinite(step) and step > 0):
         return [(low, _text(low)), (high, _text(high))]
     first, last = math.ceil(low / step), math.floor(high / step)
@@ -244,8 +269,8 @@ def _spans_decades(numbers: Sequence[float], wide: float) -> bool:
     return abs(by_log - 0.5) < abs(by_number - 0.5)
 
 
-def _step(low: float, high: float) -> float:
-    rough = (high / 5) - (low / 5)
+def _step(low: float, high: float, count: int) -> float:
+    rough = (high / count) - (low / count)
     if not (math.isfinite(rough) and rough > 0):
         return 0.0
     unit = 10.0 ** math.floor(math.log10(rough))

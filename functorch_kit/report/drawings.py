@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from functorch_kit.report.markup import escape
+from functorch_kit.report.scales import Scale
 
-SHADES = 7
-"""Shades from the worst to the best; their colours are in the page's style."""
 _UNITS = 1000
 
 
@@ -69,6 +68,28 @@ def polyline(places: Iterable[tuple[float, float]], classes: str, title: str = "
     return f"{head}><title>{escape(title)}</title></polyline>" if title else f"{head}/>"
 
 
+def marks(places: Iterable[tuple[float, float]], titles: Iterable[str], classes: str) -> str:
+    """A mark at each point, which keeps its form whatever the drawing is stretched to.
+
+    Args:
+        places: see ``points``.
+        titles: what is shown where the mouse rests on each.
+        classes: of the page's style: the form is that of the ends of a line without a length.
+
+    Returns:
+        SVG.
+
+    Example:
+        >>> marks([(0.5, 1)], ["step 5: 0.1"], "mark")
+        '<path class="mark" d="M500 0h0"><title>step 5: 0.1</title></path>'
+    """
+    return "".join(
+        f'<path class="{classes}" d="M{points([place]).replace(",", " ")}h0">'
+        f"<title>{escape(title)}</title></path>"
+        for place, title in zip(places, titles, strict=True)
+    )
+
+
 def tick(text: str, left: float, bottom: float, kind: str) -> str:
     """A label at a place of a drawing.
 
@@ -83,27 +104,58 @@ def tick(text: str, left: float, bottom: float, kind: str) -> str:
 
     Example:
         >>> tick("0.1", 0.0, 1.0, "before")
-        '<span class="tick before" style="left:0%;top:0%">0.1</span>'
+        '<span class="tick before" style="left:0%;top:0%" aria-hidden="true">0.1</span>'
     """
     place = f"left:{_percent(left)};top:{_percent(1 - bottom)}"
-    return f'<span class="tick {kind}" style="{place}">{escape(text)}</span>'
+    return f'<span class="tick {kind}" style="{place}" aria-hidden="true">{escape(text)}</span>'
 
 
-def shade(rank: int, count: int) -> int:
-    """The shade of a job by its rank: each shade holds as many jobs as any other.
+def key(classes: str, mark: str = "") -> str:
+    """A piece of a line, for a legend.
 
     Args:
-        rank: how many jobs are better.
-        count: how many there are.
+        classes: of the line, as in the drawing.
+        mark: classes of the marks on it; empty for none.
 
     Returns:
-        From 0, the worst, to ``SHADES - 1``, the best.
+        HTML.
 
     Example:
-        >>> [shade(rank, 3) for rank in range(3)]
-        [6, 3, 0]
+        >>> key("c0").count("path"), key("c0", "mark").count("path")
+        (1, 2)
     """
-    return round((SHADES - 1) * (1 - rank / max(count - 1, 1)))
+    dot = f'<path class="{mark}" d="M18 4h0"/>' if mark else ""
+    return (
+        f'<svg class="key" viewBox="0 0 36 8" aria-hidden="true"><path class="{classes}" '
+        f'd="M0 4H36"/>{dot}</svg>'
+    )
+
+
+def step_chart(lines: str, label: str, upwards: Scale, across: Scale) -> str:
+    """Lines over the steps of a run, with both axes.
+
+    Args:
+        lines: SVG, such as ``polyline``.
+        label: what a screen reader says.
+        upwards: the axis of what is drawn.
+        across: see ``scales.step_scale``.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> from functorch_kit.report.scales import curve_scale, step_scale
+        >>> drawn = polyline([(0, 0), (1, 1)], "c0")
+        >>> html = step_chart(drawn, "loss", curve_scale("loss", 0.0, 1.0), step_scale(50))
+        >>> ">0.4</span>" in html, ">50</span>" in html
+        (True, True)
+    """
+    rules = "".join(polyline([(0, place), (1, place)], "rule") for place, _ in upwards.ticks)
+    floor = polyline([(0, 0), (1, 0)], "axis")
+    inner = lines_svg(rules + floor + lines, label)
+    inner += "".join(tick(text, 0.0, place, "before") for place, text in upwards.ticks)
+    inner += "".join(tick(text, place, 0.0, "under") for place, text in across.ticks)
+    return f'<div class="field curves">{inner}</div><p class="axis-name under">step</p>'
 
 
 def evenly_chosen(items: Sequence, count: int) -> list:

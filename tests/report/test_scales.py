@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functorch_kit.report.sweep_scales import metric_scale, scale_of
+from functorch_kit.report.scales import metric_scale, scale_of
 
 
 def places(values, **options):
