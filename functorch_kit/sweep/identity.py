@@ -13,28 +13,28 @@ import jax
 import numpy as np
 
 from functorch_kit import train
-from functorch_kit.config import Config, Experiment
-from functorch_kit.config.runs import saved
+from functorch_kit.sweep.asked import Arguments
 from functorch_kit.types import HParams
 
 _FILE = "job.json"
 
 
-def program_digest(experiment: Experiment) -> str:
-    """SHA-256 of what an experiment computes: its train step and its start, as lowered programs.
+def program_digest(arguments: Arguments) -> str:
+    """SHA-256 of what a run computes: its train step and its start, as lowered programs.
 
     Jobs that share a program share it, so it is made once for a group.
 
     Example:
         >>> from functorch_kit.config import MLP, Config, build
-        >>> one, other = (build(Config(model=MLP(hidden=(size,)))) for size in (8, 9))
+        >>> one, other = (build(Config(model=MLP(hidden=(size,)))).fit_arguments()
+        ...               for size in (8, 9))
         >>> program_digest(one) == program_digest(other)
         False
     """
-    options, spec = experiment.options, experiment.data.train.spec
-    values: HParams = train.as_hparams(experiment.hparams, options.policy.params)
-    init = train.make_init(experiment.model, experiment.optimizer, spec["x"], options)
-    step = train.make_train_step(experiment.objective, experiment.optimizer, options)
+    options, spec = arguments["options"], arguments["data"].train.spec
+    values: HParams = train.as_hparams(arguments["hparams"], options.policy.params)
+    init = train.make_init(arguments["model"], arguments["optimizer"], spec["x"], options)
+    step = train.make_train_step(arguments["objective"], arguments["optimizer"], options)
     key = jax.random.key(0)
     lowered = jax.jit(init).lower(values, key)
     state = jax.eval_shape(init, values, key)
@@ -42,10 +42,14 @@ def program_digest(experiment: Experiment) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def content_digest(value: Any) -> str:
+def content_digest(value: Any, known: dict[int, bytes] | None = None) -> str:
     """SHA-256 of plain data: arrays by dtype, shape and bytes, dataclasses by their fields.
 
-    A value may have a method ``digest`` of its own, which returns a string.
+    A value may have a method ``digest`` of its own, which returns what is to be digested.
+
+    Args:
+        value: the data.
+        known: digests of what was digested before, by ``id``; filled. What is in it must live on.
 
     Example:
         >>> one, other = {"x": np.zeros(3)}, {"x": np.zeros(3, np.float32)}
@@ -55,22 +59,20 @@ def content_digest(value: Any) -> str:
         False
     """
     found = hashlib.sha256()
-    _add(found, value)
+    _add(found, value, {} if known is None else known)
     return found.hexdigest()
 
 
-def identity(config: Config, program: str, data: str) -> str:
+def identity(settings: Mapping[str, Any], program: str, data: str) -> str:
     """The name of a job: SHA-256 over its resolved settings, its program and its data.
 
-    Where a run is written, and what is printed meanwhile, is no part of it.
-
     Example:
-        >>> identity(Config(seed=1), "p", "d") == identity(Config(seed=1, quiet=True), "p", "d")
+        >>> identity({"seed": 1}, "p", "d") == identity({"seed": 1}, "p", "d")
         True
-        >>> identity(Config(seed=1), "p", "d") == identity(Config(seed=2), "p", "d")
+        >>> identity({"seed": 1}, "p", "d") == identity({"seed": 2}, "p", "d")
         False
     """
-    text = json.dumps([saved(config), program, data], sort_keys=True, default=str)
+    text = json.dumps([settings, program, data], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -106,23 +108,31 @@ def mark(folder: Path, facts: Mapping[str, Any]) -> None:
     draft.replace(folder / _FILE)
 
 
-def _add(found: Any, value: Any) -> None:
+def _add(found: Any, value: Any, known: dict[int, bytes]) -> None:
     if hasattr(value, "digest") and callable(value.digest):
-        _add(found, value.digest())
+        if id(value) not in known:
+            own = hashlib.sha256()
+            _add(own, value.digest(), known)
+            known[id(value)] = own.digest()
+        found.update(known[id(value)])
     elif isinstance(value, np.ndarray | jax.Array):
-        array = np.ascontiguousarray(value)
-        found.update(f"{array.dtype}{array.shape}".encode())
-        found.update(array.reshape(-1).view(np.uint8).data)
+        if id(value) not in known:
+            array = np.ascontiguousarray(value)
+            own = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+            own.update(array.reshape(-1).view(np.uint8).data)
+            known[id(value)] = own.digest()
+        found.update(known[id(value)])
     elif isinstance(value, Mapping):
         for name in sorted(value, key=str):
             found.update(f"{name}:".encode())
-            _add(found, value[name])
+            _add(found, value[name], known)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         found.update(type(value).__name__.encode())
-        _add(found, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+        fields = dataclasses.fields(value)
+        _add(found, {f.name: getattr(value, f.name) for f in fields}, known)
     elif isinstance(value, list | tuple):
         for each in value:
-            _add(found, each)
+            _add(found, each, known)
             found.update(b",")
     else:
         found.update(repr(value).encode())

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from functorch_kit.config import Config
 from functorch_kit.loop import FitResult
 from functorch_kit.report import read_metrics
+from functorch_kit.sweep.asked import Asked
 from functorch_kit.sweep.identity import known_jobs
 
 PRUNED = "pruned"
@@ -24,8 +24,8 @@ class Job:
     """One of a sweep's runs.
 
     Attributes:
-        number: its place among the configurations.
-        config: its settings.
+        number: its place in the sweep.
+        asked: what it was asked for.
         identity: see ``identity``; empty where nothing is written.
         folder: its run folder, or None.
         status: ``waiting``, or how its run ended.
@@ -33,12 +33,14 @@ class Job:
         result: what ``fit`` would have returned, where this sweep brought it to an end.
 
     Example:
-        >>> Job(0, Config()).status
+        >>> from functorch_kit.config import Config
+        >>> from functorch_kit.sweep.asked import asked
+        >>> Job(0, asked(Config())).status
         'waiting'
     """
 
     number: int
-    config: Config
+    asked: Asked
     identity: str = ""
     folder: Path | None = None
     status: str = "waiting"
@@ -69,30 +71,33 @@ class Job:
             self.summary, self.status = {}, "waiting"
 
 
-def placed(configs: Sequence[Config], identities: Sequence[str], folder: Path | None) -> list[Job]:
+def placed(jobs: Sequence[Asked], identities: Sequence[str], folder: Path | None) -> list[Job]:
     """The jobs with their run folders: those that are there already, and new ones by number.
 
     Args:
-        configs: of the jobs.
+        jobs: what they were asked for.
         identities: likewise.
         folder: of the sweep.
 
     Example:
-        >>> placed([Config(), Config(seed=1)], ["a", "b"], Path("no/such/folder"))[1].folder.name
+        >>> from functorch_kit.config import Config
+        >>> from functorch_kit.sweep.asked import asked
+        >>> jobs = [asked(Config()), asked(Config(seed=1))]
+        >>> placed(jobs, ["a", "b"], Path("no/such/folder"))[1].folder.name
         '1'
     """
     if folder is None:
-        return [Job(number, config) for number, config in enumerate(configs)]
+        return [Job(number, job) for number, job in enumerate(jobs)]
     known = known_jobs(folder)
     taken = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    jobs = []
-    for number, (config, name) in enumerate(zip(configs, identities, strict=True)):
+    found = []
+    for number, (job, name) in enumerate(zip(jobs, identities, strict=True)):
         if name not in known:
             free = number
             while str(free) in taken:
                 free += 1
             taken.add(str(free))
             known[name] = folder / str(free)
-        jobs.append(Job(number, config, name, known[name]))
-        jobs[-1].read()
-    return jobs
+        found.append(Job(number, job, name, known[name]))
+        found[-1].read()
+    return found

@@ -12,10 +12,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from functorch_kit import program, train
-from functorch_kit.config import Experiment
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
 from functorch_kit.programs import as_facts
+from functorch_kit.sweep.asked import Arguments
 from functorch_kit.sweep.rows import SideBySide
 from functorch_kit.types import PyTree, Spec, spec_of
 
@@ -59,7 +59,7 @@ class LanePrograms:
 
 
 def compile_lanes(
-    experiment: Experiment,
+    arguments: Arguments,
     rows: SideBySide,
     data: Data,
     values: PyTree,
@@ -69,7 +69,7 @@ def compile_lanes(
     """Compile the programs of lanes that differ in numbers only.
 
     Args:
-        experiment: of one of the lanes.
+        arguments: of ``fit``, for one of the lanes.
         rows: the training data of all of them.
         data: of one of them: its held-out parts are those of all.
         values: hyperparameters by name, each (lanes,).
@@ -82,16 +82,18 @@ def compile_lanes(
     Example:
         >>> from functorch_kit import config
         >>> job = config.Config(model=config.MLP(hidden=(8,)), optimizer=config.SGD())
-        >>> experiment = config.build(job)
-        >>> rows = SideBySide([experiment.data.train, experiment.data.train.seeded(1)])
+        >>> arguments = config.build(job).fit_arguments()
+        >>> data = arguments["data"]
+        >>> rows = SideBySide([data.train, data.train.seeded(1)])
         >>> rates = {"optimizer.learning_rate": jnp.array([0.1, 0.2])}
-        >>> compile_lanes(experiment, rows, experiment.data, rates).count
+        >>> compile_lanes(arguments, rows, data, rates).count
         2
     """
-    options, count = experiment.options, len(rows.pipelines)
+    options, count = arguments["options"], len(rows.pipelines)
+    objective, optimizer = arguments["objective"], arguments["optimizer"]
     placed, specs = _placement(devices)
-    init = train.make_init(experiment.model, experiment.optimizer, rows.one.spec["x"], options)
-    train_step = train.make_train_step(experiment.objective, experiment.optimizer, options)
+    init = train.make_init(arguments["model"], optimizer, rows.one.spec["x"], options)
+    train_step = train.make_train_step(objective, optimizer, options)
     keys = jax.random.split(jax.random.key(0), count)
     with program.tracing("init", ("hparams", "keys"), (values, keys)):
         like = jax.eval_shape(jax.vmap(init), values, keys)
@@ -103,10 +105,9 @@ def compile_lanes(
             step, mesh=_mesh(devices), in_specs=(along, along, of_batch), out_specs=along
         )
     traced_once = jax.jit(step, inline=True)
-    arguments = {"values": spec_of(values), "alive": jax.ShapeDtypeStruct((count,), bool)}
-    wanted = experiment.config.train.form
-    form = train.choose_form(traced_once, arguments, like, rows.spec, wanted)
-    stepper = train.Stepper(traced_once, rows, specs(arguments), specs(like), form)
+    hparams = {"values": spec_of(values), "alive": jax.ShapeDtypeStruct((count,), bool)}
+    form = train.choose_form(traced_once, hparams, like, rows.spec, arguments["form"])
+    stepper = train.Stepper(traced_once, rows, specs(hparams), specs(like), form)
 
     averaged = None
     if options.evaluate != "params":
@@ -115,14 +116,14 @@ def compile_lanes(
     evaluator = None
     if held_out := data.validation or data.test:
         evaluator = train.LaneEvaluator(
-            experiment.objective,
+            objective,
             held_out,
             specs(spec_of(values)),
             specs(like.params),
             specs(like.model_state),
             options,
         )
-        best = experiment.config.train.best
+        best = arguments["best"][0]
         if data.validation and best not in evaluator.scalars:
             names = " or ".join(evaluator.scalars)
             raise UserError(f"best: validation measures no {best!r}: give {names}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
@@ -12,17 +13,17 @@ from functorch_kit.programs import compile_programs
 from functorch_kit.run import Interrupted
 from functorch_kit.sweep.identity import mark
 from functorch_kit.sweep.job import Job
-from functorch_kit.sweep.orders import Orders
-from functorch_kit.sweep.plan import Group, experiments
+from functorch_kit.sweep.plan import Group, arguments_of
+from functorch_kit.sweep.request import Request
 
 
-def run_one_by_one(group: Group, jobs: Sequence[Job], orders: Orders) -> int:
+def run_one_by_one(group: Group, jobs: Sequence[Job], request: Request) -> int:
     """Run a group's jobs to their ends.
 
     Args:
         group: what they have in common.
         jobs: those that are not done.
-        orders: what the sweep was asked for.
+        request: what is asked of the whole sweep.
 
     Returns:
         How often a train step was compiled.
@@ -32,44 +33,46 @@ def run_one_by_one(group: Group, jobs: Sequence[Job], orders: Orders) -> int:
 
     Example:
         >>> from functorch_kit.config import MLP, Config
+        >>> from functorch_kit.sweep.asked import asked
         >>> from functorch_kit.sweep.plan import planned
-        >>> jobs = [Job(seed, Config(model=MLP(hidden=(8,)), seed=seed)) for seed in range(2)]
-        >>> for job in jobs:
-        ...     job.config.train.steps = 5
-        >>> [group] = planned([job.config for job in jobs], [(0, 1)], mode="one_by_one")
-        >>> run_one_by_one(group, jobs, Orders(1 << 30, (), None, False, print, []))
+        >>> configs = [Config(model=MLP(hidden=(8,)), seed=seed) for seed in range(2)]
+        >>> for config in configs:
+        ...     config.train.steps = 5
+        >>> jobs = [Job(number, asked(config)) for number, config in enumerate(configs)]
+        >>> [group] = planned([job.asked for job in jobs], [(0, 1)], mode="one_by_one")
+        >>> run_one_by_one(group, jobs, Request(1 << 30, (), None, False, print, []))
         job 0: finished at step 5
         job 1: finished at step 5
         1
     """
     programs = None
-    for job, experiment in zip(jobs, experiments(group, [job.config for job in jobs]), strict=True):
-        arguments = experiment.fit_arguments()
+    each = arguments_of(group, [job.asked for job in jobs])
+    for job, arguments in zip(jobs, each, strict=True):
+        data, options = arguments["data"], arguments["options"]
         if programs is None:
             programs = compile_programs(
-                experiment.model,
-                experiment.objective,
-                experiment.optimizer,
-                experiment.data,
-                train.as_hparams(experiment.hparams, experiment.options.policy.params),
+                arguments["model"],
+                arguments["objective"],
+                arguments["optimizer"],
+                data,
+                train.as_hparams(arguments["hparams"], options.policy.params),
                 jax.random.key(0),
-                options=experiment.options,
+                options=options,
                 form=arguments["form"],
                 best=arguments["best"][0],
-                console=report.RunConsole(experiment.data.name, arguments["steps"], quiet=True),
+                console=report.RunConsole(data.name, arguments["steps"], quiet=True),
             )
         if job.folder:
             mark(job.folder, {"identity": job.identity})
-        arguments |= {
+        own: dict[str, Any] = {
             "run_dir": job.folder,
             "resume": job.folder is not None,
-            "overwrite": False,
             "quiet": True,
-            "stop": orders.stop(arguments["stop"], job),
-            "programs": programs.on(experiment.data),
+            "stop": request.stop(arguments["stop"], job),
+            "programs": programs.on(data),
         }
         try:
-            job.result = fit(**arguments)
+            job.result = fit(**arguments | own)
             job.summary, job.status = job.result.summary, job.result.summary["status"]
         except train.NonFinite:
             job.read()
@@ -77,5 +80,5 @@ def run_one_by_one(group: Group, jobs: Sequence[Job], orders: Orders) -> int:
         except Interrupted:
             job.read()
             raise
-        orders.ended(job)
+        request.ended(job)
     return 0 if programs is None else 1

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from functorch_kit import program, train
-from functorch_kit.config import Config, Experiment, build, traced
-from functorch_kit.config.runs import saved
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
+from functorch_kit.sweep.asked import Arguments, Asked
 from functorch_kit.sweep.rows import SideBySide
 
 # Microseconds that a step takes, alone and as one of 8 lanes, on two cores (jax 0.10.2): an MLP of
@@ -30,7 +27,8 @@ class Group(NamedTuple):
     """Jobs that one compiled program serves.
 
     Attributes:
-        experiment: of the first of them.
+        arguments: of ``fit``, for the first of them.
+        judged: by which metric a person judges the runs, and ``"min"`` or ``"max"``.
         jobs: their numbers.
         how: ``"side by side"``, as lanes of one program; or ``"one by one"`` through it.
         why: why so.
@@ -38,7 +36,8 @@ class Group(NamedTuple):
         lane_bytes: what a lane is expected to take of the device's memory.
     """
 
-    experiment: Experiment
+    arguments: Arguments
+    judged: tuple[str, str]
     jobs: tuple[int, ...]
     how: str
     why: str
@@ -51,41 +50,26 @@ class Group(NamedTuple):
         return -(-len(self.jobs) // self.lanes)
 
 
-def signature(config: Config) -> str:
-    """What jobs must have in common to share a program: every setting that is not traced.
-
-    Example:
-        >>> from functorch_kit.config import SGD, Config
-        >>> slow, fast = Config(optimizer=SGD(0.1)), Config(optimizer=SGD(0.2), seed=1)
-        >>> signature(slow) == signature(fast), signature(slow) == signature(Config())
-        (True, False)
-    """
-    values, names = saved(config), traced(config)
-    values["seed"] = "traced"
-    for name in names:
-        group, _, key = name.partition("[")[0].partition(".")
-        values[group][key] = "traced"
-    return json.dumps([values, sorted(names)], sort_keys=True, default=str)
-
-
-def grouped(configs: Sequence[Config]) -> list[tuple[int, ...]]:
+def grouped(jobs: Sequence[Asked]) -> list[tuple[int, ...]]:
     """The numbers of the jobs that share a program, in order.
 
     Example:
         >>> from functorch_kit.config import MLP, Config
+        >>> from functorch_kit.sweep.asked import asked
         >>> wide, narrow = Config(model=MLP(hidden=(64,))), Config(model=MLP(hidden=(8,)))
-        >>> grouped([wide, narrow, Config(model=MLP(hidden=(64,)), seed=1)])
+        >>> jobs = [wide, narrow, Config(model=MLP(hidden=(64,)), seed=1)]
+        >>> grouped([asked(job) for job in jobs])
         [(0, 2), (1,)]
     """
-    found: dict[str, list[int]] = {}
-    for number, config in enumerate(configs):
-        found.setdefault(signature(config), []).append(number)
+    found: dict[Hashable, list[int]] = {}
+    for number, job in enumerate(jobs):
+        found.setdefault(job.key, []).append(number)
     return [tuple(numbers) for numbers in found.values()]
 
 
 def planned(
-    configs: Sequence[Config],
-    jobs: Sequence[tuple[int, ...]],
+    jobs: Sequence[Asked],
+    groups: Sequence[tuple[int, ...]],
     *,
     mode: str = "auto",
     memory: int | None = None,
@@ -95,8 +79,8 @@ def planned(
     """How each group of jobs is going to run.
 
     Args:
-        configs: all jobs.
-        jobs: the groups' numbers, see ``grouped``.
+        jobs: all of them.
+        groups: the numbers of each, see ``grouped``.
         mode: ``"lanes"``, ``"one_by_one"``, or ``"auto"``.
         memory: bytes that a program may take on a device; see ``free_memory``.
         devices: that the lanes are split over.
@@ -107,14 +91,15 @@ def planned(
 
     Example:
         >>> from functorch_kit.config import MLP, Config
-        >>> configs = [Config(model=MLP(hidden=(8,)), seed=seed) for seed in range(3)]
-        >>> [(group.how, group.lanes) for group in planned(configs, grouped(configs))]
+        >>> from functorch_kit.sweep.asked import asked
+        >>> jobs = [asked(Config(model=MLP(hidden=(8,)), seed=seed)) for seed in range(3)]
+        >>> [(group.how, group.lanes) for group in planned(jobs, grouped(jobs))]
         [('side by side', 3)]
     """
     if mode not in ("auto", "lanes", "one_by_one"):
         raise UserError(f"mode {mode!r} is not one of auto, lanes, one_by_one")
     memory = free_memory() if memory is None else memory
-    return [_group(configs, numbers, mode, memory, devices, most) for numbers in jobs]
+    return [_group(jobs, numbers, mode, memory, devices, most) for numbers in groups]
 
 
 def without(
@@ -128,8 +113,9 @@ def without(
 
     Example:
         >>> from functorch_kit.config import MLP, Config
-        >>> configs = [Config(model=MLP(hidden=(8,)), seed=seed) for seed in range(3)]
-        >>> groups = planned(configs, grouped(configs))
+        >>> from functorch_kit.sweep.asked import asked
+        >>> jobs = [asked(Config(model=MLP(hidden=(8,)), seed=seed)) for seed in range(3)]
+        >>> groups = planned(jobs, grouped(jobs))
         >>> [(group.jobs, group.lanes) for group in without(groups, {0}, 1 << 30, 1)]
         [((1, 2), 2)]
     """
@@ -162,48 +148,35 @@ def free_memory() -> int:
         return 4 << 30
 
 
-def experiments(group: Group, configs: Sequence[Config]) -> list[Experiment]:
-    """What the configurations of a group's jobs stand for, with one set of data and functions.
-
-    Jobs of a seed read the same batches; those of another seed the same records in another order.
+def arguments_of(group: Group, jobs: Sequence[Asked]) -> list[Arguments]:
+    """The arguments of ``fit`` for a group's jobs, with one set of data and functions.
 
     Example:
         >>> from functorch_kit.config import MLP, Config
-        >>> configs = [Config(model=MLP(hidden=(8,)), seed=seed) for seed in (0, 1, 0)]
-        >>> [group] = planned(configs, grouped(configs))
-        >>> one, other, again = experiments(group, configs)
-        >>> one.data is again.data, one.data.validation is other.data.validation
+        >>> from functorch_kit.sweep.asked import asked
+        >>> jobs = [asked(Config(model=MLP(hidden=(8,)), seed=seed)) for seed in (0, 1, 0)]
+        >>> [group] = planned(jobs, grouped(jobs))
+        >>> one, other, again = (each["data"] for each in arguments_of(group, jobs))
+        >>> one is again, one.validation is other.validation
         (True, True)
     """
-    first = group.experiment
-    data: dict[int, Data] = {first.config.seed: first.data}
-    found = []
-    for config in configs:
-        if config.seed not in data:
-            train = first.data.train.seeded(config.seed)
-            data[config.seed] = first.data._replace(train=train)
-        found.append(
-            dataclasses.replace(
-                first, config=config, data=data[config.seed], hparams=traced(config)
-            )
-        )
-    return found
+    data: dict[int, Data] = {}
+    return [job.like(group.arguments, data) for job in jobs]
 
 
 def _group(
-    configs: Sequence[Config],
+    jobs: Sequence[Asked],
     numbers: tuple[int, ...],
     mode: str,
     memory: int,
     devices: int,
     most: int | None,
 ) -> Group:
-    experiment = build(configs[numbers[0]])
-    how, why = _how(experiment, len(numbers), mode)
-    lane_bytes = _lane_bytes(experiment)
+    arguments, judged = jobs[numbers[0]].first()
+    how, why = _how(arguments, len(numbers), mode)
+    group = Group(arguments, judged, numbers, how, why, 1, _lane_bytes(arguments))
     if how == ONE_BY_ONE:
-        return Group(experiment, numbers, how, why, 1, lane_bytes)
-    group = Group(experiment, numbers, how, why, 1, lane_bytes)
+        return group
     return group._replace(lanes=_lanes(group, len(numbers), memory, devices, most))
 
 
@@ -224,17 +197,16 @@ def fitting(jobs: int, most: int, devices: int = 1) -> int:
     return -(-lanes // devices) * devices
 
 
-def _how(experiment: Experiment, jobs: int, mode: str) -> tuple[str, str]:
-    settings = experiment.config.train
-    if settings.max_seconds:
+def _how(arguments: Arguments, jobs: int, mode: str) -> tuple[str, str]:
+    if arguments["max_seconds"]:
         return ONE_BY_ONE, "max_seconds: the time that a lane takes is not its own"
-    if settings.nonfinite in ("skip", "rollback"):
-        return ONE_BY_ONE, f"nonfinite={settings.nonfinite}: a lane cannot go back alone"
+    if arguments["nonfinite"] in ("skip", "rollback"):
+        return ONE_BY_ONE, f"nonfinite={arguments['nonfinite']}: a lane cannot go back alone"
     if mode != "auto":
         return (LANES if mode == "lanes" else ONE_BY_ONE), "asked for"
     if jobs == 1:
         return ONE_BY_ONE, "there is one"
-    if found := _slow_as_lanes(experiment):
+    if found := _slow_as_lanes(arguments):
         return ONE_BY_ONE, found
     return LANES, "the same operations, one axis more"
 
@@ -262,13 +234,13 @@ def open_files() -> int | None:
     return max(1, (soft - 200) // 6)
 
 
-def _slow_as_lanes(experiment: Experiment) -> str:
-    """Why lanes of an experiment would lose on this backend; empty if they would not."""
-    values, key = _specs(experiment)
-    options, spec = experiment.options, experiment.data.train.spec
-    init = train.make_init(experiment.model, experiment.optimizer, spec["x"], options)
+def _slow_as_lanes(arguments: Arguments) -> str:
+    """Why lanes of such a run would lose on this backend; empty if they would not."""
+    values, key = _specs(arguments)
+    options, spec = arguments["options"], arguments["data"].train.spec
+    init = train.make_init(arguments["model"], arguments["optimizer"], spec["x"], options)
     state = jax.eval_shape(init, values, key)
-    step = train.make_train_step(experiment.objective, experiment.optimizer, options)
+    step = train.make_train_step(arguments["objective"], arguments["optimizer"], options)
     if train.slow_in_a_loop(step, values, state, spec):
         return "a CPU runs a convolution with a kernel for each lane many times slower"
     operations = program.flops(step, values, state, spec)
@@ -277,16 +249,16 @@ def _slow_as_lanes(experiment: Experiment) -> str:
     return ""
 
 
-def _specs(experiment: Experiment) -> tuple[Any, Any]:
-    values = train.as_hparams(experiment.hparams, experiment.options.policy.params)
+def _specs(arguments: Arguments) -> tuple[Any, Any]:
+    values = train.as_hparams(arguments["hparams"], arguments["options"].policy.params)
     return values, jax.random.key(0)
 
 
-def _lane_bytes(experiment: Experiment) -> int:
+def _lane_bytes(arguments: Arguments) -> int:
     """State, gradients and what is in between, before anything is compiled: a rough figure."""
-    values, key = _specs(experiment)
-    spec = experiment.data.train.spec
-    init = train.make_init(experiment.model, experiment.optimizer, spec["x"], experiment.options)
+    values, key = _specs(arguments)
+    spec, options = arguments["data"].train.spec, arguments["options"]
+    init = train.make_init(arguments["model"], arguments["optimizer"], spec["x"], options)
     with program.tracing("init", ("hparams", "key"), (values, key)):
         state = jax.eval_shape(init, values, key)
     leaves = [*jax.tree.leaves(state), *jax.tree.leaves(spec)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from functorch_kit.config import Config
 from functorch_kit.errors import UserError
 from functorch_kit.run import Interrupted, interruptible
 from functorch_kit.sweep import plan, table
+from functorch_kit.sweep.asked import Asked, asked
 from functorch_kit.sweep.halving import SuccessiveHalving
 from functorch_kit.sweep.identity import content_digest, identity, program_digest
 from functorch_kit.sweep.job import Job, placed
 from functorch_kit.sweep.one_by_one import run_one_by_one
-from functorch_kit.sweep.orders import Orders
 from functorch_kit.sweep.plan import Group
+from functorch_kit.sweep.request import Request
 from functorch_kit.sweep.side_by_side import run_side_by_side
 
 
@@ -29,7 +30,7 @@ class SweepResult:
     """What ``run`` returns.
 
     Attributes:
-        jobs: in the order of the configurations.
+        jobs: in the order in which they were given.
         groups: how they were run; without those that had been done before.
         compiles: train steps that were compiled.
         seconds: wall-clock time.
@@ -44,7 +45,7 @@ class SweepResult:
 
 
 def run(
-    configs: Sequence[Config],
+    jobs: Sequence[Config | Mapping[str, Any]],
     folder: str | Path | None = None,
     *,
     mode: str = "auto",
@@ -54,7 +55,7 @@ def run(
     compact: bool = False,
     say: Callable[[str], None] | None = print,
 ) -> SweepResult:
-    """Train every configuration; those that differ in numbers only share a compiled program.
+    """Train every job; those that differ in numbers only share a compiled program.
 
     Where it pays they run side by side, as lanes of one program: on a CPU, not where there are
     convolutions. Each job is an ordinary run, in a folder of its own that can be resumed, evaluated
@@ -62,7 +63,8 @@ def run(
     its data, is not run again; one that was interrupted goes on.
 
     Args:
-        configs: the jobs.
+        jobs: configurations, or arguments of ``fit`` by name: those that are the same objects but
+            for their ``hparams``, their ``seed`` and the order of their data share a program.
         folder: where their run folders go, named by number, and the sweep's own table and page.
             Nothing is written if None.
         mode: ``"lanes"``, ``"one_by_one"``, or ``"auto"``.
@@ -90,8 +92,9 @@ def run(
         (['finished', 'finished'], 1)
     """
     began = time.perf_counter()
-    if not configs:
-        raise UserError("a sweep of no jobs: give one configuration or more")
+    if not jobs:
+        raise UserError("a sweep of no jobs: give one or more")
+    wanted = [asked(job) for job in jobs]
     say = say or (lambda line: None)
     program.use_cache()
     where = None if folder is None else Path(folder)
@@ -102,43 +105,45 @@ def run(
         "devices": used,
         "most": plan.open_files() if where else None,
     }
-    whole = plan.planned(configs, plan.grouped(configs), mode=mode, **limits)
-    jobs = placed(configs, _identities(configs, whole) if where else [], where)
+    whole = plan.planned(wanted, plan.grouped(wanted), mode=mode, **limits)
+    found = placed(wanted, _identities(wanted, whole) if where else [], where)
     # Planned again without the jobs that are done, which may leave fewer lanes.
-    groups = plan.without(whole, {job.number for job in jobs if job.is_done}, **limits)
-    lines = table.plan_lines(jobs, groups)
+    groups = plan.without(whole, {job.number for job in found if job.is_done}, **limits)
+    lines = table.plan_lines(found, groups)
     for line in lines:
         say(line)
     if halving:
-        for job in jobs:
+        for job in found:
             halving.tell(job.number, [row for row in job.rows() if row["split"] == "validation"])
     compiles = 0
     try:
         with interruptible() as signals:
             local = jax.local_devices()[:used] if used > 1 else ()
-            orders = Orders(memory, local, halving, compact, say, signals)
+            request = Request(memory, local, halving, compact, say, signals)
             for group in groups:
                 execute = run_side_by_side if group.how == plan.LANES else run_one_by_one
-                compiles += execute(group, [jobs[number] for number in group.jobs], orders)
+                compiles += execute(group, [found[number] for number in group.jobs], request)
                 if signals:
                     raise Interrupted(signals[0])
     finally:
         seconds = time.perf_counter() - began
         if where is not None:
-            table.write(where, jobs, whole[0].experiment, lines, compiles, seconds)
-    return SweepResult(tuple(jobs), tuple(groups), compiles, seconds, where)
+            table.write(where, found, whole[0].judged, lines, compiles, seconds)
+    return SweepResult(tuple(found), tuple(groups), compiles, seconds, where)
 
 
-def _identities(configs: Sequence[Config], groups: Sequence[Group]) -> list[str]:
-    found = [""] * len(configs)
+def _identities(jobs: Sequence[Asked], groups: Sequence[Group]) -> list[str]:
+    found = [""] * len(jobs)
     for group in groups:
-        data = group.experiment.data
-        of_program = program_digest(group.experiment)
-        # In the order of seed 0, whichever job stands for the group: seeds are settings.
-        parts = [data.train.seeded(0), data.validation, data.test, data.class_names]
-        of_data = content_digest(parts)
-        for number in group.jobs:
-            found[number] = identity(configs[number], of_program, of_data)
+        of_program, of_data = program_digest(group.arguments), dict[int, str]()
+        known: dict[int, bytes] = {}  # seeds differ in order, not in records
+        each = plan.arguments_of(group, [jobs[number] for number in group.jobs])
+        for number, arguments in zip(group.jobs, each, strict=True):
+            data = arguments["data"]
+            if id(data) not in of_data:
+                parts = [data.train, data.validation, data.test, data.class_names]
+                of_data[id(data)] = content_digest(parts, known)
+            found[number] = identity(jobs[number].settings, of_program, of_data[id(data)])
     return found
 
 

@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from functorch_kit import report
-from functorch_kit.config import Config, Experiment
-from functorch_kit.config.runs import saved
 from functorch_kit.report import quantities
 from functorch_kit.report.records import strict
+from functorch_kit.sweep.asked import Asked
 from functorch_kit.sweep.job import Job
 from functorch_kit.sweep.plan import LANES, Group
 
 
-def varied(configs: Sequence[Config]) -> list[dict[str, Any]]:
-    """Of each configuration those settings, by dotted name, that are not the same in all.
+def varied(jobs: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Of each job those settings, by dotted name, that are not the same in all.
 
     Example:
-        >>> from functorch_kit.config import SGD
-        >>> varied([Config(optimizer=SGD(0.1)), Config(optimizer=SGD(0.2))])
+        >>> from functorch_kit.config import SGD, Config
+        >>> from functorch_kit.sweep.asked import asked
+        >>> varied([asked(Config(optimizer=SGD(rate))) for rate in (0.1, 0.2)])
         [{'optimizer.learning_rate': 0.1}, {'optimizer.learning_rate': 0.2}]
     """
-    flat = [dict(_flat("", saved(config))) for config in configs]
+    flat = [dict(_flat("", job.settings)) for job in jobs]
     names = {name: None for each in flat for name in each}
     # A setting that only some have belongs to another choice, which differs as well.
     differ = [name for name in names if len({json.dumps(each.get(name)) for each in flat}) > 1]
@@ -35,7 +35,9 @@ def plan_lines(jobs: Sequence[Job], groups: Sequence[Group]) -> list[str]:
     """The split in words: which jobs share a program, how they run, and what that will take.
 
     Example:
-        >>> plan_lines([Job(0, Config(), status="finished")], [])
+        >>> from functorch_kit.config import Config
+        >>> from functorch_kit.sweep.asked import asked
+        >>> plan_lines([Job(0, asked(Config()), status="finished")], [])
         ['1 job: 1 done before, 0 to run; compiles: 0']
     """
     todo = sum(len(group.jobs) for group in groups)
@@ -44,7 +46,7 @@ def plan_lines(jobs: Sequence[Job], groups: Sequence[Group]) -> list[str]:
         f"{len(jobs)} {noun}: {len(jobs) - todo} done before, {todo} to run;"
         f" compiles: {len(groups)}"
     ]
-    settings = varied([job.config for job in jobs])
+    settings = varied([job.asked for job in jobs])
     for number, group in enumerate(groups, 1):
         traced = sorted(
             {
@@ -68,7 +70,7 @@ def plan_lines(jobs: Sequence[Job], groups: Sequence[Group]) -> list[str]:
 def write(
     folder: Path,
     jobs: Sequence[Job],
-    experiment: Experiment,
+    judged: tuple[str, str],
     lines: Sequence[str],
     compiles: int,
     seconds: float,
@@ -78,13 +80,13 @@ def write(
     Args:
         folder: of the sweep.
         jobs: all of them.
-        experiment: of one of them, which knows how jobs are judged.
+        judged: by which metric, and ``"min"`` or ``"max"``.
         lines: see ``plan_lines``.
         compiles: train steps that were compiled.
         seconds: wall-clock time.
     """
-    metric, mode = experiment.judged_by, "max" if experiment.is_classification else "min"
-    settings = varied([job.config for job in jobs])
+    metric, mode = judged
+    settings = varied([job.asked for job in jobs])
     found: dict[str, Any] = {
         "metric": metric,
         "mode": mode,

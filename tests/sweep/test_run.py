@@ -149,7 +149,7 @@ def test_a_program_that_does_not_fit_is_compiled_for_fewer_lanes(job, monkeypatc
     jobs = [job(seed=seed) for seed in range(6)]
     told: list[str] = []
     # The rough figure before compiling says that all of them fit.
-    monkeypatch.setattr("functorch_kit.sweep.plan._lane_bytes", lambda experiment: 1)
+    monkeypatch.setattr("functorch_kit.sweep.plan._lane_bytes", lambda arguments: 1)
     result = sweep.run(jobs, memory=3000, devices=1, say=told.append)
     assert "6 lanes do not fit in memory: compiling for 3" in told
     assert result.compiles == 2

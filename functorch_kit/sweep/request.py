@@ -1,4 +1,4 @@
-"""What a sweep was asked for, as far as its groups are concerned."""
+"""What is asked of a sweep as a whole, as far as its groups are concerned."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functorch_kit.sweep.job import PRUNED, Job
 
 
 @dataclasses.dataclass(frozen=True)
-class Orders:
+class Request:
     """See ``sweep.run``.
 
     Attributes:
@@ -25,7 +25,7 @@ class Orders:
         signals: filled from outside when all are to stop.
 
     Example:
-        >>> Orders(1 << 30, (), None, False, print, []).compact
+        >>> Request(1 << 30, (), None, False, print, []).compact
         False
     """
 
