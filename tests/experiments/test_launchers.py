@@ -1,6 +1,5 @@
 """The same command line with any launcher, and sweepers that ask in batches."""
 
-import importlib
 import json
 import math
 import sys
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SPIRALS = ["experiment=spirals", "train.log_every=5", "train.eval_every=10", "train.steps=20"]
 HELD_OUT = ["data.validation=0.2", "train.batch_size=80"]
 
@@ -119,32 +117,6 @@ def test_launchers_that_start_processes_take_the_same_command_line(
     wrong = script("train.py", "-m", "seed=0,1", "train.accumulate=3", *launcher, "run_dir=wrong")
     assert wrong.code == 2, wrong
     assert "error: train.accumulate is 3: it must divide" in wrong.err
-
-
-VALIDATION = {"validation_accuracy": 0.9, "validation_loss": 0.3, "test_accuracy": 0.8}
-ROWS = [
-    {"step": 10, "split": "train", "loss": 2.0},
-    {"step": 20, "split": "train", "loss": 1.0},
-    {"step": 20, "split": "validation", "loss": 5.0},
-]
-
-
-@pytest.mark.parametrize(
-    ("summary", "rows", "metric", "expected"),
-    [
-        (VALIDATION, ROWS, "accuracy", 0.9),
-        (VALIDATION, ROWS, "loss", 0.3),
-        ({"test_loss": 7.0}, ROWS, "loss", 1.0),
-        ({"test_accuracy": 0.8}, ROWS, "accuracy", None),
-        ({}, [], "loss", None),
-    ],
-)
-def test_a_run_is_judged_by_validation_then_by_training_and_never_by_the_test(
-    monkeypatch: pytest.MonkeyPatch, summary: dict, rows: list, metric: str, expected: float | None
-):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    outcome = importlib.import_module("outcome")
-    assert outcome.judgement(summary, rows, metric) == expected
 
 
 def test_the_settings_of_the_launcher_are_listed_where_it_is_taken(here):

@@ -96,12 +96,26 @@ def test_between_equal_values_the_smaller_loss_decides_then_the_number():
     assert order(sweep) == [1, 0]
 
 
-def test_a_sweeper_is_told_the_metric_of_validation_or_else_of_training():
-    rows = [*trained(0.5, 0.25, accuracy=0.75), *history(0.1)]
-    assert sweep_jobs.judgement({"validation_accuracy": 0.5}, rows, "accuracy") == 0.5
-    assert sweep_jobs.judgement({"test_accuracy": 0.5}, rows, "accuracy") == 0.75
-    assert math.isnan(sweep_jobs.judgement({"validation_loss": "NaN"}, rows, "loss"))
-    assert sweep_jobs.judgement({}, rows, "recall") is None
+@pytest.mark.parametrize(
+    ("summary", "metric", "told"),
+    [
+        ({"validation_accuracy": 0.9, "test_accuracy": 0.8}, "accuracy", 0.9),
+        ({"validation_loss": 0.3}, "loss", 0.3),
+        ({"test_loss": 7.0}, "loss", 0.25),
+        ({"test_accuracy": 0.8}, "recall", None),
+    ],
+)
+def test_a_sweeper_is_told_of_validation_or_of_training_and_never_of_the_test(
+    summary, metric, told
+):
+    rows = [*trained(0.5, 0.25), *history(5.0)]
+    assert sweep_jobs.judgement(summary, rows, metric) == told
+    assert sweep_jobs.judgement({}, [], metric) is None
+
+
+def test_a_value_that_is_no_number_stays_one_for_the_sweeper():
+    assert math.isnan(sweep_jobs.judgement({"validation_loss": "NaN"}, [], "loss"))
+    rows = [*trained(0.5, accuracy=0.75), *history(0.1)]
     assert sweep_jobs.trained_names(rows) == ["loss", "accuracy"]
 
 

@@ -171,7 +171,7 @@ def test_halving_ends_most_jobs_at_each_rung(job):
 def test_a_pruned_job_is_told_from_one_that_stopped_and_is_not_run_again(
     job, tmp_path: Path, mode: str
 ):
-    jobs = [job(learning_rate=rate, steps=16, patience=1) for rate in (1e-1, 1e-6)]
+    jobs = [job(learning_rate=rate, steps=16) for rate in (1e-1, 1e-6)]
     jobs.append(job(learning_rate=1e-30, steps=16, patience=1))
     halving = {"halving": sweep.SuccessiveHalving(12, factor=3), "mode": mode, "devices": 1}
     sweep.run(jobs, tmp_path, say=None, **halving)
