@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import optax
 import pytest
 
 from functorch_kit import data, nn, train
+from tests.data.test_sources import POISONED, Poisoned
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,8 +65,10 @@ def test_a_lost_worker_is_recovered_from_and_no_record_is_lost_or_comes_twice(
 
 
 @pytest.mark.soak
-def test_a_poisoned_record_is_named_through_the_worker_that_met_it():
-    facts, _ = read("poison", 20.0)
+def test_a_poisoned_record_is_named_through_the_worker_that_met_it(table: Any):
+    with table.row("F8", "a poisoned record, met by a worker process") as row:
+        facts, _ = read("poison", 20.0)
+        row.count, row.result = 1, "refused by its number"
     assert facts["same"]
     assert 0 < facts["records"] <= 160  # it comes in the step after these
     assert "it is poisoned" in facts["said"]
@@ -73,11 +77,37 @@ def test_a_poisoned_record_is_named_through_the_worker_that_met_it():
 
 
 @pytest.mark.soak
-def test_a_record_that_a_worker_skips_is_counted_here():
-    facts, _ = read("skip", 20.0)
+def test_a_record_that_a_worker_skips_is_counted_here(table: Any):
+    with table.row("F8", "a poisoned record, skipped by a worker process") as row:
+        facts, _ = read("skip", 20.0)
+        row.count, row.result = 1, "counted; every other record came once"
     assert facts["same"]
     assert facts["records"] == 480
     assert facts["skipped"] == [facts["poisoned"]]
+
+
+@pytest.mark.soak
+def test_poisoned_records_of_every_kind_are_named_or_skipped_in_every_batch(table: Any):
+    kinds = ", ".join(POISONED)
+    with table.row("F8", f"one record among 20 with a wrong {kinds}; 50 orders") as row:
+        for kind, seed in itertools.product(POISONED, range(50)):
+            source = data.items(Poisoned(kind))
+            made = {"batch_size": 4, "validation": 0, "test": 0, "seed": seed}
+            refusing = data.from_source(source, **made).train
+            rows = refusing.order.rows(0, 10)["index"]
+            (met,) = np.nonzero((rows == 7).any(axis=1))[0][:1]
+            _ = [refusing(step) for step in range(met)]
+            with pytest.raises(data.RecordError, match="Poisoned, record 7: "):
+                refusing(int(met))
+            skipping = data.from_source(source, check="skip", **made).train
+            batches = [skipping(step) for step in range(10)]
+            weights = np.stack([batch["weight"] for batch in batches])
+            np.testing.assert_array_equal(weights == 0, rows == 7)
+            labels = np.stack([batch["y"] for batch in batches])
+            np.testing.assert_array_equal(labels[rows != 7], rows[rows != 7] % 2)
+            assert skipping.skipped.keys() == {7}
+            row.count += 2
+        row.result = "refused by its number, or skipped and counted; no label changed"
 
 
 def test_checks_cost_the_program_nothing(standard_promotion: None):
