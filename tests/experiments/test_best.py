@@ -89,9 +89,12 @@ def test_a_job_whose_settings_cannot_be_read_is_told_by_what_sets_it_apart(here,
     assert here("best.py", "sweep=s").last_line.endswith("seed=1")
 
 
-def test_where_a_run_was_written_is_no_setting_of_another(here, sweep: Path):
+@pytest.mark.parametrize(
+    "orders", [{"run_dir": "x", "quiet": True, "overwrite": True}, {"resume": "y"}]
+)
+def test_orders_of_the_moment_are_no_settings_of_another_run(here, sweep: Path, orders: dict):
     (sweep / "1").mkdir()
-    settings = {**to_dict(Config(seed=3)), "run_dir": "x", "quiet": True, "overwrite": True}
+    settings = {**to_dict(Config(seed=3)), **orders}
     (sweep / "1" / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     assert here("best.py", "sweep=s").out == "seed=3\n"
 
