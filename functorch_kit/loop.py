@@ -14,10 +14,10 @@ import numpy as np
 import optax
 
 from functorch_kit import checkpoint, program, report, train
+from functorch_kit.compiled import Programs, compile_programs
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
 from functorch_kit.lane import Hook, Lane, Plan, Stop, plan_of
-from functorch_kit.programs import Programs, compile_programs
 from functorch_kit.record import Record, Row
 from functorch_kit.run import Interrupted, RunFolder, interruptible
 from functorch_kit.types import HParams, Key, Model, ModelState, Params

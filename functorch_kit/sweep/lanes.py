@@ -12,9 +12,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from functorch_kit import program, train
+from functorch_kit.compiled import as_facts
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
-from functorch_kit.programs import as_facts
 from functorch_kit.sweep.asked import Arguments
 from functorch_kit.sweep.rows import SideBySide
 from functorch_kit.types import PyTree, Spec, spec_of

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 
 from functorch_kit import report, train
+from functorch_kit.compiled import compile_programs
 from functorch_kit.loop import fit
-from functorch_kit.programs import compile_programs
 from functorch_kit.run import Interrupted
 from functorch_kit.sweep.identity import mark
 from functorch_kit.sweep.job import Job
