@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 
@@ -40,13 +41,16 @@ def serial(*numbered: Model, **named: Model) -> Model:
     """
     parts = named_parts(numbered, named, "serial")
 
-    def init(key: Key, x_spec: Spec) -> tuple[Params, ModelState]:
+    def with_output(key: Key, x_spec: Spec) -> tuple[Params, ModelState, Spec]:
         params, states = {}, {}
         for name, part in parts.items():
             with scope(name):
-                params[name], states[name] = part.init(part_key(key, name), x_spec)
-                x_spec = output_spec(part, params[name], states[name], x_spec)
-        return non_empty(params, {}), non_empty(states, ())
+                params[name], states[name], x_spec = _init(part, part_key(key, name), x_spec)
+        return non_empty(params, {}), non_empty(states, ()), x_spec
+
+    def init(key: Key, x_spec: Spec) -> tuple[Params, ModelState]:
+        params, states, _ = with_output(key, x_spec)
+        return params, states
 
     def apply(params, model_state, x, *, key=None, train=False):
         states = {}
@@ -54,7 +58,23 @@ def serial(*numbered: Model, **named: Model) -> Model:
             x, states[name] = apply_part(name, part, params, model_state, x, key, train)
         return x, non_empty(states, ())
 
+    _WITH_OUTPUT[init] = apply, with_output
     return Model(init, apply)
+
+
+# By their `init`, the `apply` of combinators and an `init` that also gives the shape of the output,
+# from those of the parts. Asked for it with `output_spec`, a layer would be traced anew for every
+# combinator around it.
+_WITH_OUTPUT: WeakKeyDictionary[Callable[..., Any], tuple[Any, Any]] = WeakKeyDictionary()
+
+
+def _init(part: Model, key: Key, x_spec: Spec) -> tuple[Params, ModelState, Spec]:
+    """A part's params and state, and the shape of its output."""
+    apply, with_output = _WITH_OUTPUT.get(part.init, (None, None))
+    if with_output is not None and apply is part.apply:  # else someone made another model of it
+        return with_output(key, x_spec)
+    params, state = part.init(key, x_spec)
+    return params, state, output_spec(part, params, state, x_spec)
 
 
 def parallel(*numbered: Model, combine: Callable[..., Any] | None = None, **named: Model) -> Model:
@@ -87,12 +107,21 @@ def parallel(*numbered: Model, combine: Callable[..., Any] | None = None, **name
                 params[name], states[name] = part.init(part_key(key, name), x_spec)
         return non_empty(params, {}), non_empty(states, ())
 
+    def with_output(key: Key, x_spec: Spec) -> tuple[Params, ModelState, Spec]:
+        params, states, ys = {}, {}, {}
+        for name, part in parts.items():
+            with scope(name):
+                params[name], states[name], ys[name] = _init(part, part_key(key, name), x_spec)
+        y_spec = jax.eval_shape(combine, *ys.values()) if combine else ys
+        return non_empty(params, {}), non_empty(states, ()), y_spec
+
     def apply(params, model_state, x, *, key=None, train=False):
         ys, states = {}, {}
         for name, part in parts.items():
             ys[name], states[name] = apply_part(name, part, params, model_state, x, key, train)
         return (combine(*ys.values()) if combine else ys), non_empty(states, ())
 
+    _WITH_OUTPUT[init] = apply, with_output
     return Model(init, apply)
 
 

@@ -139,3 +139,27 @@ def test_a_shortcut_projects_where_shapes_differ(maybe_jit):
     y, _ = maybe_jit(model.apply)(params, state, jnp.ones((2, 3)))
     expected = params["body"]["kernel"].sum(0) + params["shortcut"]["kernel"].sum(0)
     np.testing.assert_allclose(y[0], expected, rtol=1e-5)
+
+
+def test_to_initialise_what_stands_in_combinators_each_layer_is_traced_once():
+    traced = []
+
+    def layer(name: str):
+        return nn.lambda_(lambda x: traced.append(name) or 2 * x)
+
+    model = nn.serial(a=layer("a"), b=layer("b"))
+    for _ in range(3):
+        model = nn.serial(inner=nn.residual(model))
+    model.init(KEY, SPEC)
+    assert traced == ["a", "b"]
+
+
+def test_a_model_that_keeps_a_chains_init_and_not_its_apply_is_asked_for_its_own_output():
+    chain = nn.serial(hidden=nn.dense(3))
+
+    def flat(params, model_state, x, *, key=None, train=False):
+        y, model_state = chain.apply(params, model_state, x)
+        return y.reshape(-1), model_state
+
+    params, _ = nn.serial(chain=nn.Model(chain.init, flat), head=nn.dense(2)).init(KEY, SPEC)
+    assert params["head"]["kernel"].shape == (SPEC.shape[0] * 3, 2)
