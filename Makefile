@@ -10,7 +10,7 @@ NEWER_VENV ?= .venv-newer
 # Two worker processes: small tests leave cores idle. Tests of one file share a worker, and with it
 # what their fixtures compiled. A worker that dies ends the run: with a new one in its place the
 # scheduler may wait for ever.
-PYTEST_OPTIONS ?= -q -n 2 --dist loadfile --max-worker-restart 0
+PYTEST_OPTIONS ?= -q -n 2 --dist loadfile --max-worker-restart 0 --durations 30
 ARGS ?=
 
 PIP_INSTALL = -m pip --disable-pip-version-check install -qq

@@ -3,6 +3,8 @@
 It stands in the root so that ``pytest functorch_kit/nn`` gets the same conditions as ``pytest``.
 """
 
+import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +43,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             item.add_marker(pytest.mark.smoke)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_do_not_pile_up() -> Iterator[None]:
+    """JAX keeps every program that a process compiled: some gigabytes by the end of the tests."""
+    yield
+    if _resident_bytes() > 2 << 30:
+        jax.clear_caches()
+        gc.collect()
+        # The C library keeps what was freed, unless it is asked.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _resident_bytes() -> int:
+    """Of this process; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(autouse=True)

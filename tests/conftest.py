@@ -7,6 +7,10 @@ from typing import Any
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from functorch_kit import program
+from functorch_kit.program import contestant
 
 
 def _eager(fn: Callable[..., Any], **_: Any) -> Callable[..., Any]:
@@ -62,6 +66,38 @@ def standard_promotion() -> Iterator[None]:
     ``with jax.numpy_dtype_promotion("standard"):`` does the same.
     """
     with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def compiled_quickly() -> Iterator[None]:
+    """Programs of this module are compiled without LLVM's optimisations, in half the time.
+
+    For tests that hold what many small programs compute to a tolerance. Not where bits, speed,
+    memory or the compiler's text count, and not for programs that run for long.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # nobody else meets what was compiled so
+
+
+@pytest.fixture(scope="module")
+def compiled_once() -> Iterator[None]:
+    """The toolkit's own cache is on, as it is for users, for tests of the same few programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FUNCTORCH_KIT_CACHE", raising=False)
+        program.use_cache()
+        yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def short_samples() -> Iterator[None]:
+    """``program.compare`` times a variant for a tenth as long: for tests of all but the figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contestant, "_SAMPLE_SECONDS", 0.01)
         yield
 
 
