@@ -9,6 +9,8 @@ import pytest
 
 from functorch_kit import losses
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(0, 3, (6, 5))
 TARGETS = RANDOM.integers(0, 2, (6, 5))

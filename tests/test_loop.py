@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,13 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
-from jax.experimental.compilation_cache import compilation_cache
 
 import functorch_kit as fk
 from functorch_kit.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_once")
 
 STEPS = 45
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_each_program_once() -> Iterator[None]:
-    """The same few programs are compiled again and again here: the cache makes that bearable."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("FUNCTORCH_KIT_CACHE")
-        yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 def _digits() -> fk.data.Data:

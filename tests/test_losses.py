@@ -7,6 +7,8 @@ import pytest
 
 from functorch_kit import losses
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 LOGITS = np.random.default_rng(0).normal(0, 3, (6, 5))
 LABELS = np.array([0, 4, 2, 2, 1, 3])
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from functorch_kit import metrics
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 LOGITS = jnp.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [1.0, 2.0, 3.0], [4.0, 0.0, 0.0]])
 LABELS = jnp.array([0, 2, 2, 1])
 WEIGHT = jnp.array([1.0, 2.0, 0.5, 0.0])

@@ -13,9 +13,12 @@ from jax.sharding import PartitionSpec as P
 
 import functorch_kit as fk
 from functorch_kit import modes, nn, program, train
+from functorch_kit.program import contestant
 from functorch_kit.program import variants as executions
 from functorch_kit.train import gradient as gradients
 from functorch_kit.types import Model, Outcome
+
+pytestmark = pytest.mark.usefixtures("short_samples")
 
 QUICK: dict[str, Any] = {"rounds": 1, "matmul_size": 64, "steps": 3, "seconds": 60.0}
 MODES = ("jit", "accumulate=2", "sharded=2")
@@ -166,6 +169,8 @@ def test_a_missing_block_until_ready_turns_its_row_red(monkeypatch):
         return x
 
     monkeypatch.setattr(executions.Jit, "wait", lambda self, output: output)
+    # As nobody waits, a sample of the usual length would be thousands of calls.
+    monkeypatch.setattr(contestant, "_SAMPLE_SECONDS", 1e-4)
     found = program.compare(slow, jnp.ones((400, 400)), variants=("aot", "jit"), rounds=2,
                             matmul_size=512)  # fmt: skip
     assert red(found) == ["jit"]

@@ -15,7 +15,7 @@ import pytest
 import functorch_kit as fk
 from functorch_kit.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_once")
 
 
 def _fit(model: fk.nn.Model | None = None, **changes: Any) -> fk.FitResult:

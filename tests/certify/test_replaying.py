@@ -16,7 +16,7 @@ from functorch_kit.errors import UserError
 from functorch_kit.program import Finding
 from tests.program.planted import stack
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_once")
 
 RECORDS, BAD = 48, 17
 

@@ -126,6 +126,17 @@ def fingerprint(config: Config) -> dict[str, Any]:
     }
 
 
+UNCHANGED: dict[str, dict[str, Any]] = {}
+
+
+def unchanged(base: Config) -> dict[str, Any]:
+    """``fingerprint``, once for all settings that are changed from there."""
+    known = repr(to_dict(base))
+    if known not in UNCHANGED:
+        UNCHANGED[known] = fingerprint(base)
+    return UNCHANGED[known]
+
+
 def another(name: str, value: Any) -> Any:
     if name in OTHER:
         return OTHER[name]
@@ -156,7 +167,7 @@ def test_every_setting_changes_something(name: str, choice: str, npz_file: str):
     owner[key] = another(name, before)
     changed = from_dict(values)
     assert changed != base
-    assert fingerprint(changed) != fingerprint(base)
+    assert fingerprint(changed) != unchanged(base)
 
 
 def test_the_same_configuration_gives_the_same_thing():

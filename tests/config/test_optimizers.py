@@ -17,7 +17,8 @@ from functorch_kit.config.optimization import make_optimizer
 from functorch_kit.config.settings import setting_of
 from functorch_kit.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")  # optax runs in all of these
+# optax runs in all of these.
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_quickly")
 
 OURS = {"sam": {"learning_rate", "radius", "momentum", "nesterov", "weight_decay",
                 "every_other_step"}, "muon": {"adam", "stacked"}}  # fmt: skip

@@ -34,7 +34,8 @@ from functorch_kit.config.settings import setting_of
 from functorch_kit.errors import UserError
 from functorch_kit.run import RunFolder
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")  # optax runs in most of these
+# optax runs in most of these.
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_quickly")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from functorch_kit.data import ArraySource, Transformed
 from functorch_kit.data.order import keys_of
 from functorch_kit.data.randaugment import OPERATIONS, changed
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)
 LABELS = (np.arange(40) % 4).astype(np.int32)

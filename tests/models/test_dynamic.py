@@ -12,6 +12,8 @@ import pytest
 
 from functorch_kit import models, nn
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 KEY = jax.random.key(0)
 SMALL = models.TreeLSTMConfig(vocabulary=11, embedding=5, width=4, outputs=3)
 
@@ -31,19 +33,26 @@ def _filled(model: nn.Model, x, dtype: type = np.float64):
     return jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape) / 2, dtype), params)
 
 
-@pytest.mark.parametrize("width", [1, 3, 64])
-def test_trees_batched_by_depth_are_trees_one_by_one_with_their_gradients(width, x64):
+def _output_and_slope(apply, params, x):
+    def value(params):
+        y, _ = apply(params, (), x)
+        return jnp.sum(jnp.sin(y)), y
+
+    slope, y = jax.jit(jax.grad(value, has_aux=True))(params)
+    return y, slope
+
+
+def test_trees_batched_by_depth_are_trees_one_by_one_with_their_gradients(x64):
     random = np.random.default_rng(0)
     trees = [_random_tree(random, leaves) for leaves in (1, 2, 5, 7)]
     batched, plain = models.tree_lstm(SMALL), models.tree_lstm_one_by_one(SMALL)
-    x = models.forest(trees, width=width)
-    params = _filled(batched, x)
-    together = jax.jit(lambda p: batched.apply(p, (), x)[0])
-    one_by_one = jax.jit(lambda p: plain.apply(p, (), trees)[0])
-    np.testing.assert_allclose(together(params), one_by_one(params), rtol=1e-10, atol=1e-12)
-    slopes = [jax.grad(lambda p, f=f: jnp.sum(jnp.sin(f(p)))) for f in (together, one_by_one)]
-    for a, b in zip(*(jax.tree.leaves(jax.jit(s)(params)) for s in slopes), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+    params = _filled(batched, models.forest(trees))
+    expected = _output_and_slope(plain.apply, params, trees)
+    for width in (1, 3, 64):
+        got = _output_and_slope(batched.apply, params, models.forest(trees, width=width))
+        np.testing.assert_allclose(got[0], expected[0], rtol=1e-10, atol=1e-12)
+        for a, b in zip(*map(jax.tree.leaves, (got[1], expected[1])), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
 def _times(run, calls: int = 5) -> float:

@@ -8,6 +8,8 @@ import pytest
 from functorch_kit import models, program
 from functorch_kit.types import path_name
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 KEY = jax.random.key(0)
 TINY = models.ResNetConfig(width=2, outputs=3, stem="cifar")
 
@@ -25,23 +27,6 @@ def _filled(config: models.ResNetConfig, *shape: int, dtype: type = np.float32):
     params = jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape) * 0.5, dtype), params)
     state = jax.tree.map(lambda s: jnp.asarray(random.uniform(0.5, 1, s.shape), dtype), state)
     return model, params, state, jnp.asarray(random.normal(size=shape), dtype)
-
-
-# As torchvision (18 to 152) and timm (200) publish them, for 1000 classes.
-COUNTS = {
-    18: 11_689_512,
-    34: 21_797_672,
-    50: 25_557_032,
-    101: 44_549_160,
-    152: 60_192_808,
-    200: 64_673_832,
-}
-
-
-@pytest.mark.parametrize("depth", COUNTS)
-def test_the_number_of_parameters_is_the_published_one(depth):
-    _, (params, _), _ = _specs(models.ResNetConfig(depth=depth), 1, 224, 224, 3)
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == COUNTS[depth]
 
 
 def test_resnet_18_takes_1_81_billion_multiply_adds_at_224():
@@ -77,8 +62,7 @@ def test_a_parameters_path_is_its_address():
     assert set(state["stages"]["2"]["blocks"]["0"]["shortcut"]["norm"]) == {"mean", "var"}
 
 
-@pytest.mark.parametrize("depth", [18, 50])
-@pytest.mark.parametrize(("stem", "side"), [("imagenet", 2), ("cifar", 8)])
+@pytest.mark.parametrize(("depth", "stem", "side"), [(50, "imagenet", 2), (18, "cifar", 8)])
 def test_the_stages_shrink_the_image_as_the_paper_does(depth, stem, side):
     config = models.ResNetConfig(depth=depth, stem=stem, width=2, outputs=5)
     model, (params, state), images = _specs(config, 3, 64, 64, 3)
@@ -89,9 +73,9 @@ def test_the_stages_shrink_the_image_as_the_paper_does(depth, stem, side):
     assert y.shape == (3, 5)
 
 
-def test_training_moves_every_statistic_and_evaluation_none(maybe_jit):
+def test_training_moves_every_statistic_and_evaluation_none():
     model, params, state, x = _filled(TINY, 4, 8, 8, 3)
-    run = maybe_jit(model.apply, static_argnames="train")
+    run = jax.jit(model.apply, static_argnames="train")
     _, same = run(params, state, x, train=False)
     _, moved = run(params, state, x, train=True)
     for before, untouched, after in zip(*map(jax.tree.leaves, (state, same, moved)), strict=True):
@@ -104,19 +88,19 @@ def test_the_gradient_is_the_finite_difference_and_reaches_every_parameter(train
     model, params, state, x = _filled(TINY, 3, 8, 8, 2, dtype=np.float64)
     random = np.random.default_rng(5)
 
-    @jax.jit
     def value(params, x):
         y, _ = model.apply(params, state, x, train=train)
         return jnp.sum(jnp.sin(y))
 
-    slopes = jax.jit(jax.grad(value, (0, 1)))(params, x)
+    run = jax.jit(jax.value_and_grad(value, (0, 1)))  # one program for values and slopes
+    _, slopes = run(params, x)
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(slopes))
     for _ in range(3):
         direction = jax.tree.map(
             lambda leaf: jnp.asarray(random.normal(size=leaf.shape)), (params, x)
         )
         ahead, behind = (
-            value(*jax.tree.map(lambda a, d, s=sign: a + s * 1e-7 * d, (params, x), direction))
+            run(*jax.tree.map(lambda a, d, s=sign: a + s * 1e-7 * d, (params, x), direction))[0]
             for sign in (1, -1)
         )
         expected = (ahead - behind) / 2e-7

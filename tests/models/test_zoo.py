@@ -11,6 +11,8 @@ import pytest
 
 from functorch_kit import models, nn, program
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
 
@@ -99,16 +101,16 @@ def test_the_gradient_is_the_finite_difference_and_reaches_every_parameter(small
     params, state, x = _filled(small)
     random = np.random.default_rng(5)
 
-    @jax.jit
     def value(params):
         return jnp.sum(jnp.sin(small.model.apply(params, state, x, train=small.trains)[0]))
 
-    slopes = jax.jit(jax.grad(value))(params)
+    run = jax.jit(jax.value_and_grad(value))  # one program for values and slopes
+    _, slopes = run(params)
     dead = [path for path, leaf in jax.tree_util.tree_leaves_with_path(slopes) if not leaf.any()]
     assert dead == []
     direction = jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape)), params)
     ahead, behind = (
-        value(jax.tree.map(lambda p, d, s=sign: p + s * 1e-7 * d, params, direction))
+        run(jax.tree.map(lambda p, d, s=sign: p + s * 1e-7 * d, params, direction))[0]
         for sign in (1, -1)
     )
     got = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, slopes, direction)))
@@ -119,31 +121,33 @@ def test_a_translators_padding_reaches_nobody(x64):
     params, _, x = _filled(SMALL["seq2seq"])
     model = SMALL["seq2seq"].model
     other = x | {"source": x["source"].at[0, 2:].set(3)}
-    y, z = (model.apply(params, (), each)[0] for each in (x, other))
+    run = jax.jit(model.apply)
+    y, z = (run(params, (), each)[0] for each in (x, other))
     np.testing.assert_array_equal(y, z)
     short = {"source": x["source"][:1, :2], "target": x["target"][:1]}
-    np.testing.assert_allclose(model.apply(params, (), short)[0], y[:1], rtol=1e-11)
+    np.testing.assert_allclose(run(params, (), short)[0], y[:1], rtol=1e-11)
 
 
 def test_a_translator_writes_from_what_it_wrote_before_and_reads_the_source(x64):
     params, _, x = _filled(SMALL["seq2seq"])
     model = SMALL["seq2seq"].model
-    y, _ = model.apply(params, (), x)
-    later, _ = model.apply(params, (), x | {"target": x["target"].at[:, 2].set(4)})
+    run = jax.jit(model.apply)
+    y, _ = run(params, (), x)
+    later, _ = run(params, (), x | {"target": x["target"].at[:, 2].set(4)})
     np.testing.assert_array_equal(later[:, :2], y[:, :2])
     assert (later[:, 2] != y[:, 2]).any()
-    told, _ = model.apply(params, (), x | {"source": x["source"].at[:, 1].set(3)})
+    told, _ = run(params, (), x | {"source": x["source"].at[:, 1].set(3)})
     assert (told != y).any(-1).all()
 
 
-def test_a_stateful_char_rnn_goes_on_where_it_was(maybe_jit, x64):
+def test_a_stateful_char_rnn_goes_on_where_it_was(x64):
     small = SMALL["char_rnn"]
     params, _, x = _filled(small)
-    whole, _ = small.model.apply(params, (), x)
+    whole, _ = jax.jit(small.model.apply)(params, (), x)
     model = models.char_rnn(models.CharRNNConfig(width=3, vocabulary=5, stateful=True))
     _, state = model.init(KEY, x)
     state = jax.tree.map(lambda leaf: leaf.astype(float), state)
-    apply = maybe_jit(model.apply)
+    apply = jax.jit(model.apply)
     for step in range(x.shape[1]):
         y, state = apply(params, state, x[:, step : step + 1])
         np.testing.assert_allclose(y[:, 0], whole[:, step], rtol=1e-11)
@@ -193,7 +197,7 @@ def test_a_preactivated_block_whose_body_is_silent_is_its_input(x64):
     blocks = params["stages"]["0"]["blocks"]
     for block in blocks.values():
         block["body"]["conv_1"]["kernel"] = jnp.zeros_like(block["body"]["conv_1"]["kernel"])
-    slope = jax.grad(lambda p: jnp.sum(small.model.apply(p, state, x)[0] ** 2))(params)
+    slope = jax.jit(jax.grad(lambda p: jnp.sum(small.model.apply(p, state, x)[0] ** 2)))(params)
     # Nothing of the first stage's norms is left in the output, and the stem goes straight through.
     silent = slope["stages"]["0"]["blocks"]["1"]["before"]["norm"]["scale"]
     assert not silent.any()

@@ -9,6 +9,8 @@ import pytest
 
 from functorch_kit import nn
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(0)
 
@@ -54,9 +56,8 @@ def test_what_is_masked_is_not_read_and_who_may_read_nothing_reads_zeros(is_by_r
 
     seen = _who_reads_whom(run, context)
     np.testing.assert_array_equal(seen, mask if is_by_reader else np.repeat(mask[:, None], 3, 1))
-    y = run(context)
-    assert not y[1].any()
-    slope = jax.grad(lambda c: jnp.sum(run(c) ** 2))(context)
+    assert not jax.jit(run)(context)[1].any()
+    slope = jax.jit(jax.grad(lambda c: jnp.sum(run(c) ** 2)))(context)
     assert np.isfinite(slope).all()
 
 
@@ -104,23 +105,24 @@ def test_rotary_products_see_distances_only(x64):
 
 
 @pytest.mark.parametrize("options", [{}, {"kv_heads": 2, "rotary": 50.0, "window": 3}], ids=str)
-@pytest.mark.parametrize("pieces", [[1] * 6, [4, 1, 1], [6]], ids=str)
-def test_new_positions_on_a_cache_are_the_same_as_all_at_once(pieces, options, maybe_jit, x64):
+def test_new_positions_on_a_cache_are_the_same_as_all_at_once(options, x64):
     whole = nn.attention(4, causal=True, **options)
     decoder = nn.attention(4, causal=True, cache=8, **options)
     x = _x(2, 6, 8)
     params = _filled(whole, x)
-    expected, _ = whole.apply(params, (), x)
-    made, cache = decoder.init(KEY, x)
+    expected, _ = jax.jit(whole.apply)(params, (), x)
+    made, empty = jax.jit(lambda: decoder.init(KEY, x))()
     assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params)
-    apply, start = maybe_jit(decoder.apply), 0
-    for length in pieces:
-        positions = jnp.broadcast_to(jnp.arange(start, start + length), (2, length))
-        piece = {"x": x[:, start : start + length], "positions": positions}
-        y, cache = apply(params, cache, piece)
-        np.testing.assert_allclose(y, expected[:, start : start + length], rtol=1e-11)
-        start += length
-    assert not cache["key"][:, :, 6:].any()
+    apply = jax.jit(decoder.apply)
+    for pieces in ([1] * 6, [4, 1, 1], [6]):
+        cache, start = empty, 0
+        for length in pieces:
+            positions = np.broadcast_to(np.arange(start, start + length), (2, length))
+            piece = {"x": x[:, start : start + length], "positions": jnp.asarray(positions)}
+            y, cache = apply(params, cache, piece)
+            np.testing.assert_allclose(y, expected[:, start : start + length], rtol=1e-11)
+            start += length
+        assert not cache["key"][:, :, 6:].any()
 
 
 def test_a_position_outside_the_cache_gives_nan_and_overwrites_nothing(maybe_jit, x64):

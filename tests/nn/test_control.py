@@ -7,6 +7,8 @@ import pytest
 
 from functorch_kit import nn
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 KEY = jax.random.key(0)
 
 

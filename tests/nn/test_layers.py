@@ -11,6 +11,8 @@ from jax.flatten_util import ravel_pytree
 from functorch_kit import nn
 from tests.nn.cases import CASES, Case
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 each_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 KEY = jax.random.key(3)
 
@@ -123,7 +125,10 @@ def _worst_of_norms(a, b) -> float:
     return max(apart)
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("float64", 1e-12)])
+@pytest.mark.parametrize(
+    ("dtype", "bound"),
+    [pytest.param("float32", 1e-6, marks=pytest.mark.soak), ("float64", 1e-12)],
+)
 @each_layer
 def test_jit_and_eager_and_vmap_of_one_agree(case: Case, dtype, bound, x64):
     params, state, x = case.arrays(jnp.dtype(dtype))

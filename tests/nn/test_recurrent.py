@@ -7,6 +7,8 @@ import pytest
 
 from functorch_kit import nn
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 KEY = jax.random.key(0)
 MAKERS = {"rnn": nn.rnn, "gru": nn.gru, "lstm": nn.lstm}
 each_cell = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -44,8 +46,9 @@ def test_a_padded_row_is_the_row_without_its_padding(make, maybe_jit, x64):
     params, _, x = _filled(both, 3, 4, 2)
     lengths = jnp.array([4, 1, 3])
     y, _ = maybe_jit(both.apply)(params, (), {"x": x, "lengths": lengths})
+    apply = jax.jit(both.apply)
     for row, length in enumerate(lengths):
-        alone, _ = both.apply(params, (), x[row : row + 1, :length])
+        alone, _ = apply(params, (), x[row : row + 1, :length])
         np.testing.assert_allclose(y["x"][row, :length], alone["x"][0], rtol=1e-12)
         for name, carry in y["carry"].items():
             np.testing.assert_allclose(carry[row], alone["carry"][name][0], rtol=1e-12)
@@ -56,7 +59,11 @@ def test_what_stands_in_the_padding_moves_nothing_and_gets_no_gradient(x64):
     layer = nn.gru(3, reverse=True)
     params, _, x = _filled(layer, 2, 4, 2)
     lengths = jnp.array([2, 4])
-    slope = jax.grad(lambda x: jnp.sum(layer.apply(params, (), {"x": x, "lengths": lengths})[0]))(x)
+
+    def value(x):
+        return jnp.sum(layer.apply(params, (), {"x": x, "lengths": lengths})[0])
+
+    slope = jax.jit(jax.grad(value))(x)
     assert not slope[0, 2:].any()
     assert slope[0, :2].all()
     assert slope[1].all()
@@ -66,7 +73,7 @@ def test_what_stands_in_the_padding_moves_nothing_and_gets_no_gradient(x64):
 def test_text_read_in_pieces_is_text_read_at_once(make, maybe_jit, x64):
     whole, pieces = make(3), make(3, stateful=True)
     params, state, x = _filled(pieces, 2, 5, 2)
-    expected, _ = whole.apply(params, (), x)
+    expected, _ = maybe_jit(whole.apply)(params, (), x)
     apply = maybe_jit(pieces.apply)
     first, state = apply(params, state, x[:, :2])
     second, state = apply(params, state, x[:, 2:])
@@ -84,8 +91,8 @@ def test_the_last_output_and_the_carry_are_those_of_the_sequence(make, maybe_jit
     np.testing.assert_array_equal(both["x"], sequence)
     np.testing.assert_array_equal(both["carry"]["hidden"], last)
     # Begun where the first half ended, the second half is the rest.
-    half, _ = make(3, output="both").apply(params, (), x[:, :2])
-    rest, _ = make(3).apply(params, (), {"x": x[:, 2:], "carry": half["carry"]})
+    half, _ = maybe_jit(make(3, output="both").apply)(params, (), x[:, :2])
+    rest, _ = maybe_jit(make(3).apply)(params, (), {"x": x[:, 2:], "carry": half["carry"]})
     np.testing.assert_allclose(rest, sequence[:, 2:], rtol=1e-12)
 
 
@@ -117,8 +124,8 @@ def test_hidden_kernels_begin_with_orthogonal_rows_in_any_dtype():
 def test_dropout_falls_on_the_output_and_not_on_what_is_remembered(x64):
     dry, wet = nn.lstm(3, output="both"), nn.lstm(3, output="both", dropout=0.5)
     params, _, x = _filled(dry, 2, 4, 2)
-    kept, _ = dry.apply(params, (), x)
-    y, _ = wet.apply(params, (), x, key=KEY, train=True)
+    kept, _ = jax.jit(dry.apply)(params, (), x)
+    y, _ = jax.jit(lambda x: wet.apply(params, (), x, key=KEY, train=True))(x)
     is_dropped = y["x"] == 0
     assert 0 < is_dropped.mean() < 1
     np.testing.assert_allclose(

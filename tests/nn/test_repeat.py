@@ -8,6 +8,8 @@ import pytest
 from functorch_kit import nn
 from functorch_kit.types import path_name
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 KEY = jax.random.key(0)
 BLOCK = nn.serial(dense=nn.dense(3), norm=nn.batch_norm(), act=nn.tanh, drop=nn.dropout(0.4))
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)

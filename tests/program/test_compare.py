@@ -17,6 +17,8 @@ from functorch_kit.program.difference import differences, to_host
 from functorch_kit.program.switches import Switches
 from functorch_kit.program.variants import make_variant
 
+pytestmark = pytest.mark.usefixtures("short_samples")
+
 ALL = ("eager", "disable_jit", "jit", "aot", "scan")
 
 

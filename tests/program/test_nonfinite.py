@@ -14,7 +14,7 @@ from functorch_kit import models, nn, train
 from functorch_kit.program import Finding, first_nonfinite
 from tests.program.planted import stack
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_quickly")
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 
@@ -204,10 +204,14 @@ def test_a_guarded_step_hides_its_fault_in_the_state_and_shows_it_when_asked():
 IMAGE, TOKENS = np.ones((2, 16, 16, 3), np.float32), np.arange(16).reshape(2, 8) % 5
 ZOO = {
     "mlp": (models.mlp(models.MLPConfig(outputs=3, hidden=(8,))), IMAGE, train.classification),
-    "cnn": (models.cnn(models.CNNConfig(outputs=3)), IMAGE, train.classification),
+    "cnn": (
+        models.cnn(models.CNNConfig(outputs=3, features=(4,), dense=4)),
+        IMAGE,
+        train.classification,
+    ),
     "resnet": (models.resnet(models.ResNetConfig(18, outputs=3)), IMAGE, train.classification),
     "gpt": (
-        models.gpt(models.GPTConfig(layers=2, heads=2, width=8, vocabulary=5, context=8)),
+        models.gpt(models.GPTConfig(layers=1, heads=2, width=8, vocabulary=5, context=8)),
         TOKENS.astype(np.int32),
         train.language_model,
     ),

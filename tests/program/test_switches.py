@@ -14,6 +14,8 @@ from functorch_kit.program.placed_batch import BatchPlacement
 from functorch_kit.program.switches import SWITCHES, Switches, read_switches
 from functorch_kit.program.variants import make_variant
 
+pytestmark = pytest.mark.usefixtures("short_samples")
+
 QUICK: dict[str, Any] = {"rounds": 1, "matmul_size": 32}
 
 

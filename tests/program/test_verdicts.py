@@ -16,6 +16,8 @@ from functorch_kit.program.donation import why_not_reused
 from functorch_kit.program.timing import median_interval
 from functorch_kit.program.verdicts import judge
 
+pytestmark = pytest.mark.usefixtures("short_samples")
+
 QUICK: dict[str, Any] = {"rounds": 1, "matmul_size": 32}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from functorch_kit import config, sweep
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_once")
 
 
 def solo(job: config.Config) -> Any:

@@ -12,7 +12,7 @@ from functorch_kit import checkpoint, config, program, sweep
 from functorch_kit.errors import UserError
 from functorch_kit.run import Interrupted
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_once")
 
 
 def texts(folder: Path) -> dict[str, bytes]:

@@ -13,7 +13,8 @@ from functorch_kit import data, nn, train
 from functorch_kit.errors import UserError
 from functorch_kit.train.options import Options
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")  # optax runs in all of these
+# optax runs in all of these.
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_quickly")
 
 SCALES = np.array([1.0, 4.0])
 

@@ -15,7 +15,7 @@ import pytest
 from functorch_kit import nn
 from functorch_kit.train import Options, TrainState, classification, init_state, make_train_step
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_quickly", "compiled_once")
 
 MODEL = nn.serial(body=nn.dense(4), act=nn.tanh, head=nn.dense(3))
 BATCH = {

@@ -12,7 +12,8 @@ from functorch_kit import train
 from functorch_kit.train import PathError
 from functorch_kit.types import path_name
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")  # optax runs in most of these
+# optax runs in most of these.
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_quickly")
 
 PARAMS = {
     "stem": {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)},

@@ -20,6 +20,8 @@ from functorch_kit.train import (
     resolve,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 X, W0, B0 = RANDOM.normal(size=(6, 4)), RANDOM.normal(size=(4, 3)), RANDOM.normal(size=3)
 LABELS = np.array([0, 1, 2, 2, 1, 0])

@@ -10,6 +10,8 @@ import functorch_kit as fk
 from functorch_kit import models, nn, train
 from functorch_kit.train import adversarial
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(0)
 PARTS = ("generator", "discriminator")

@@ -8,6 +8,8 @@ import pytest
 from functorch_kit import losses, metrics, nn
 from functorch_kit.train import classification, regression
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 LOGITS = jnp.asarray(RANDOM.normal(size=(7, 3)), jnp.float32)
 CLASSES = {"x": LOGITS, "y": jnp.arange(7) % 3, "weight": jnp.arange(7.0)}

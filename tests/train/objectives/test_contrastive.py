@@ -10,6 +10,8 @@ import functorch_kit as fk
 from functorch_kit import losses, nn
 from functorch_kit.train import contrastive
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(0)
 X = jnp.asarray(RANDOM.normal(size=(6, 3)), jnp.float32)

@@ -10,6 +10,8 @@ import functorch_kit as fk
 from functorch_kit import models, nn
 from functorch_kit.train import language_model
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 TABLE = nn.embedding(5, 5)  # the logits of the next token, by token
 TOKENS = jnp.array([[0, 1, 2, 3], [4, 4, 0, 1]])

@@ -10,6 +10,8 @@ import functorch_kit as fk
 from functorch_kit import nn
 from functorch_kit.train import masked_autoencoder, patch_mask
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(0)
 X = jnp.asarray(RANDOM.normal(1, 1, (5, 4, 6, 2)), jnp.float32)

@@ -10,6 +10,8 @@ import functorch_kit as fk
 from functorch_kit import metrics, nn
 from functorch_kit.train import multilabel
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 ODDS, TRUE = RANDOM.normal(size=(5, 3)), RANDOM.integers(0, 2, (5, 3))
 BATCH = {"x": jnp.asarray(ODDS, jnp.float32), "y": jnp.asarray(TRUE)}

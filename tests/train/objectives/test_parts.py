@@ -8,6 +8,8 @@ import pytest
 from functorch_kit import nn
 from functorch_kit.train import apply_named, example_keys
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 X = {
     "image": jnp.asarray(RANDOM.normal(size=(6, 3, 2)), jnp.float32),

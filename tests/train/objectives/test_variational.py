@@ -12,6 +12,8 @@ import functorch_kit as fk
 from functorch_kit import losses, models, nn
 from functorch_kit.train import variational
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 KEY = jax.random.key(0)
 SLOPE, SCALE = 1.5, 0.7
 LINEAR = {"decoder": {"kernel": jnp.array([[SLOPE]]), "bias": jnp.zeros(1)}}

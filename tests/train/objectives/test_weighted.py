@@ -8,6 +8,8 @@ import pytest
 from functorch_kit import losses, nn
 from functorch_kit.train import classification, contrastive, regression, weighted
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 RANDOM = np.random.default_rng(0)
 BATCH = {
     "x": jnp.asarray(RANDOM.normal(size=(5, 3)), jnp.float32),
