@@ -68,7 +68,7 @@ def serial(*numbered: Model, **named: Model) -> Model:
 _WITH_OUTPUT: WeakKeyDictionary[Callable[..., Any], tuple[Any, Any]] = WeakKeyDictionary()
 
 
-def _init(part: Model, key: Key, x_spec: Spec) -> tuple[Params, ModelState, Spec]:
+def _init(part: Model, key: Key | None, x_spec: Spec) -> tuple[Params, ModelState, Spec]:
     """A part's params and state, and the shape of its output."""
     apply, with_output = _WITH_OUTPUT.get(part.init, (None, None))
     if with_output is not None and apply is part.apply:  # else someone made another model of it
