@@ -42,6 +42,12 @@ WORKS_AND_PEERS = {
     },
     "checkpoints": {f"gpt_nano_every_{every}": ["not_saving"] for every in (10, 100)},
     "compare_truth": {"digits_mlp": ["bare_loop"], "digits_cnn": ["bare_loop"]},
+    "models": {
+        "gpt_nano_step": ["torch_eager", "torch_compile"],
+        "resnet18_step": ["torch_eager", "torch_compile", "torch_channels_last"],
+        "functorch_cnn_step": ["torch_eager", "torch_compile", "torch_channels_last"],
+        "lstm_step": ["torch_eager", "torch_compile"],
+    },
     "program_overhead": {"program_call": ["jax_compiled_call"]},
     "sweep": {
         "spirals_64": ["hydra_basic_launcher", "process_per_job", "sequential_one_program"],
