@@ -99,6 +99,12 @@ def test_orders_of_the_moment_are_no_settings_of_another_run(here, sweep: Path, 
     assert here("best.py", "sweep=s").out == "seed=3\n"
 
 
+def test_without_a_word_of_it_the_sweep_says_which_way_is_better(here, sweep: Path):
+    for mode, seed in (("min", "0"), ("max", "1")):
+        write(sweep, job(0, 0.25), job(1, 0.5), metric="loss", mode=mode)
+        assert here("best.py", "sweep=s").last_line.endswith(f"seed={seed}")
+
+
 def test_the_best_may_be_listed(here):
     lines = [line.split() for line in here("best.py", "sweep=s", "top=5").out.splitlines()]
     assert lines == [
