@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,22 +12,30 @@ import pytest
 from functorch_kit.config import Config, GPTNano, Text, Train, build
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder whose text is gone."""
-    text = tmp_path / "text.txt"
+    folder = tmp_path_factory.mktemp("trained")
+    text = folder / "text.txt"
     text.write_text("to be, or not to be\n" * 40)
     job = Config(
         GPTNano(layers=1, heads=1, width=8),
         Text(path=str(text), context=8),
         train=Train(steps=3, batch_size=4),
-        run_dir=str(tmp_path / "run"),
+        run_dir=str(folder / "run"),
         quiet=True,
     )
     with jax.numpy_dtype_promotion("standard"):
         build(job).fit()
-        text.unlink()
-        yield tmp_path / "run"
+    text.unlink()
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of it, which a script may read as ``run=run``."""
+    with jax.numpy_dtype_promotion("standard"):  # as a script has it
+        yield shutil.copytree(trained, tmp_path / "run")
 
 
 def test_a_run_goes_on_with_a_prompt(script, run: Path):
