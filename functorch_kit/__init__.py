@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         config,
         data,
         errors,
+        generation,
         losses,
         metrics,
         models,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         train,
         types,
     )
+    from functorch_kit.generation import generate
     from functorch_kit.lane import Progress
     from functorch_kit.loop import FitResult, fit
     from functorch_kit.modes import compare_steps
@@ -38,6 +40,7 @@ _FUNCTIONS = {
     "fit": "loop",
     "FitResult": "loop",
     "Progress": "lane",
+    "generate": "generation",
     "compare": "program",
     "compare_steps": "modes",
     "summary": "program",
@@ -48,6 +51,7 @@ _NAMESPACES = (
     "config",
     "data",
     "errors",
+    "generation",
     "losses",
     "metrics",
     "models",
@@ -74,6 +78,8 @@ __all__ = [
     "data",
     "errors",
     "fit",
+    "generate",
+    "generation",
     "losses",
     "metrics",
     "models",

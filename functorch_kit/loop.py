@@ -175,7 +175,7 @@ def fit(
         signals = stack.enter_context(interruptible())
         if run:
             stack.callback(run.close)
-            run.begin(config)
+            run.begin(config, vocabulary=data.vocabulary)
         rollbacks, seconds = 0, 0.0
         while True:
             record = stack.enter_context(Record(run, console, best, log_every, first, seconds))

@@ -25,6 +25,7 @@ _FILES = (
     "replay.json",
     "report.html",
     "summary.json",
+    "vocabulary.json",
 )
 _FOLDERS = ("checkpoints", "tensorboard")
 
@@ -114,6 +115,7 @@ class RunFolder:
         self,
         config: Mapping[str, Any] | None = None,
         environment: Mapping[str, Any] | None = None,
+        vocabulary: Any = None,
     ) -> None:
         """Make the folder, without the run that is to be overwritten, and say what runs in it.
 
@@ -121,10 +123,11 @@ class RunFolder:
             config: plain settings, kept in ``config.yaml``.
             environment: see ``report.environment``, which is asked if this is None; many runs of
                 one process need ask it but once.
+            vocabulary: of a text; what its ``to_dict`` says is kept in ``vocabulary.json``.
 
         Raises:
             RunError: the folder cannot be made, cleared or written, or another process has written
-                to it since it was opened.
+                to it since it was opened; or a run would go on with another vocabulary.
             Locked: another process writes to it.
         """
         try:
@@ -141,6 +144,12 @@ class RunFolder:
             )
         if self._overwrite:
             self._clear()
+        words = vocabulary.to_dict() if hasattr(vocabulary, "to_dict") else None
+        if self.first and words is not None and read_vocabulary(self.path) not in (None, words):
+            raise RunError(
+                f"the run in {str(self.path)!r} has another vocabulary: resume it with the text and"
+                " the tokenizer that it began with"
+            )
         try:
             # First: it marks the folder as a run's.
             self.write("environment", environment or report.environment())
@@ -150,6 +159,8 @@ class RunFolder:
 
                 text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
                 (self.path / "config.yaml").write_text(text, encoding="utf-8")
+            if words is not None:
+                self.write("vocabulary", words)
         except OSError as error:
             raise RunError(
                 f"run folder {str(self.path)!r} cannot be written ({error.strerror}):"
@@ -224,6 +235,32 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise RunError(f"{str(path / 'config.yaml')!r} is not a run's configuration")
     return config
+
+
+def read_vocabulary(path: str | Path) -> dict[str, Any] | None:
+    """What the run in a folder keeps of its vocabulary; None if it keeps nothing.
+
+    Raises:
+        RunError: a ``vocabulary.json`` that cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from functorch_kit.data import Characters
+        >>> run = RunFolder(tempfile.mkdtemp())
+        >>> run.begin(vocabulary=Characters("ab"))
+        >>> read_vocabulary(run.path)
+        {'kind': 'characters', 'characters': 'ab'}
+    """
+    file = Path(path) / "vocabulary.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{str(file)!r} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{str(file)!r} is not what a run keeps of its vocabulary")
+    return values
 
 
 @contextmanager

@@ -61,6 +61,7 @@ from functorch_kit.config.training import OF_WHOLE_RUNS
 
 if TYPE_CHECKING:
     from functorch_kit.config.experiment import Experiment, build
+    from functorch_kit.config.language import LanguageModel, load_language_model
     from functorch_kit.config.optimization import traced
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "Gaussian",
     "Idx",
     "Images",
+    "LanguageModel",
     "Linear",
     "Npy",
     "Npz",
@@ -110,6 +112,7 @@ __all__ = [
     "from_dict",
     "groups",
     "is_text",
+    "load_language_model",
     "load_run",
     "new_run_dir",
     "refuse_added",
@@ -122,9 +125,16 @@ __all__ = [
 ]
 
 
+_OF = {
+    "Experiment": "experiment",
+    "build": "experiment",
+    "LanguageModel": "language",
+    "load_language_model": "language",
+    "traced": "optimization",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("Experiment", "build"):
-        return getattr(importlib.import_module("functorch_kit.config.experiment"), name)
-    if name == "traced":
-        return getattr(importlib.import_module("functorch_kit.config.optimization"), name)
+    if name in _OF:
+        return getattr(importlib.import_module(f"functorch_kit.config.{_OF[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

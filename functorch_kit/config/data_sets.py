@@ -84,10 +84,11 @@ class TeacherStudent:
 
 @dataclasses.dataclass
 class Text:
-    """Text by character, each to be predicted from those before it."""
+    """Text by character or token, each to be predicted from those before it."""
 
     path: str | None = setting(None, "a UTF-8 file; null: prose that comes with Python")
-    context: int = setting(64, "characters in a window", least=1, most=1_000_000)
+    tokenizer: str | None = setting(None, "a tokenizer.json of Hugging Face's; null: by character")
+    context: int = setting(64, "tokens in a window", least=1, most=1_000_000)
     validation: float = setting(0.1, "share at the end that is held out", **_SHARE)
 
 

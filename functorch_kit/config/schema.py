@@ -62,13 +62,24 @@ class ResNet18:
 
 @dataclasses.dataclass
 class GPTNano:
-    """A small GPT for text; nanoGPT's recipe for one CPU."""
+    """A small GPT for text; the defaults are nanoGPT's recipe for one CPU."""
 
     layers: int = setting(4, "number of blocks", least=1, most=1000)
     heads: int = setting(4, "attention heads; must divide the width", **_WIDTH)
     width: int = setting(128, "size of a position's vector", **_WIDTH)
+    hidden: int | None = setting(None, "width inside the MLP; null: 4 * model.width", **_WIDTH)
     dropout: float = _dropout(0.0)
     use_bias: bool = setting(False, "whether dense layers and layer norms have biases")
+    is_tied: bool = setting(True, "whether the head is the token embedding, transposed")
+    norm: str = setting("layer", "what blocks begin with", choices=("layer", "rms"))
+    position: str = setting(
+        "learned", "a table of positions, or queries and keys turned", choices=("learned", "rotary")
+    )
+    mlp: str = setting("gelu", "the MLP of a block", choices=("gelu", "relu_squared", "swiglu"))
+    qk_norm: bool = setting(False, "whether queries and keys are normalised")
+    ending: str = setting(
+        "scaled", "how the last matrix of each half of a block begins", choices=("scaled", "zero")
+    )
 
 
 @dataclasses.dataclass

@@ -49,6 +49,11 @@ def go_together(config: Any) -> None:
     match getattr(config, "model", None):
         case GPTNano(heads=heads, width=width) if width % heads:
             raise ConfigError(f"model.width is {width}: model.heads, {heads}, must divide it")
+        case GPTNano(position="rotary", heads=heads, width=width) if width // heads % 2:
+            raise ConfigError(
+                f"model.position is 'rotary', which turns pairs, and a head has {width // heads}"
+                " entries: give a model.width that makes them even"
+            )
         case _:
             pass
     if hasattr(config, "optimizer"):

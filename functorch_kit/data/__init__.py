@@ -36,8 +36,10 @@ from functorch_kit.data.streamed import Streamed
 from functorch_kit.data.synthetic import gaussian, synthetic_images
 from functorch_kit.data.tables import read_table
 from functorch_kit.data.text import Characters, text
+from functorch_kit.data.tokenizer import Tokenizer
 from functorch_kit.data.tokens import TokenNumbers, token_bins
 from functorch_kit.data.transformed import Transform, Transformed
+from functorch_kit.data.vocabulary import Vocabulary, vocabulary_from
 from functorch_kit.data.windows import Windows
 
 __all__ = [
@@ -66,8 +68,10 @@ __all__ = [
     "Streamed",
     "Subset",
     "TokenNumbers",
+    "Tokenizer",
     "Transform",
     "Transformed",
+    "Vocabulary",
     "Windows",
     "array_record",
     "arrays",
@@ -118,4 +122,5 @@ __all__ = [
     "text",
     "token_bins",
     "training",
+    "vocabulary_from",
 ]

@@ -128,7 +128,7 @@ class Data(NamedTuple):
         test: likewise for the test part.
         class_names: a name for each class; empty for other tasks.
         name: of the data set, for titles.
-        vocabulary: of a text: its length, ``encode`` and ``decode``; None for other data.
+        vocabulary: of a text, see ``Vocabulary``; None for other data.
 
     Example:
         >>> import numpy as np

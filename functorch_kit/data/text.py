@@ -1,14 +1,16 @@
-"""Text by character: any UTF-8 file, or prose that comes with Python."""
+"""Text by character or by token: any UTF-8 file, or prose that comes with Python."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from functorch_kit.data.order import Sequential, Shuffled
 from functorch_kit.data.pipeline import Data, DataError
+from functorch_kit.data.tokenizer import Tokenizer
 from functorch_kit.data.windows import Windows
 
 _RESIDENT_BYTES = 1 << 30
@@ -59,6 +61,10 @@ class Characters:
         """Tokens (length,) as a text."""
         return "".join(self.characters[token] for token in np.asarray(tokens, int).tolist())
 
+    def to_dict(self) -> dict[str, Any]:
+        """What ``vocabulary_from`` makes it of."""
+        return {"kind": "characters", "characters": self.characters}
+
 
 def text(
     path: str | Path | None = None,
@@ -67,27 +73,30 @@ def text(
     seed: int = 0,
     context: int = 64,
     validation: float = 0.1,
+    tokenizer: str | Path | None = None,
 ) -> Data:
-    """A text by character, to be continued: ``y`` is ``x`` one character on.
+    """A text, to be continued: ``y`` is ``x`` one token on, a character unless a file says more.
 
-    The last part of the text validates, in windows that do not overlap, each character once;
-    windows of the rest train, one at every position, each once before any comes again. There is no
-    test part.
+    The last part of the text validates, in windows that do not overlap, each token once; windows of
+    the rest train, one at every position, each once before any comes again. There is no test part.
 
     Args:
         path: a UTF-8 file; without one, the prose of ``pydoc_data.topics``, which every Python
             carries (its wording changes from version to version).
         batch_size: windows in a training batch.
         seed: of the training order.
-        context: characters in a window.
+        context: tokens in a window.
         validation: share of the text, at its end, that is held out; 0 for none.
+        tokenizer: a file of Hugging Face's ``tokenizers``; see ``Tokenizer``. None: every character
+            is a token.
 
     Returns:
         Data with ``x`` and ``y`` (batch, context) int32, and a ``vocabulary`` that encodes and
         decodes.
 
     Raises:
-        DataError: no such file, not UTF-8, too short for a window, or a share outside [0, 1).
+        DataError: no such file, not UTF-8, too short for a window, or a share outside [0, 1); a
+            tokenizer that cannot be used, or that has no token for a character.
 
     Example:
         >>> from functorch_kit import data
@@ -111,17 +120,18 @@ def text(
     what = "the text" if path is None else f"text file {str(path)!r}"
     if len(written) == 0:
         raise DataError(f"{what} is empty: give data.path=<a UTF-8 file>")
-    vocabulary = Characters.of(written)
+    vocabulary = Characters.of(written) if tokenizer is None else Tokenizer.read(tokenizer)
+    unit = "characters" if tokenizer is None else "tokens"
     tokens = vocabulary.encode(written)
     cut = int(len(tokens) * (1 - validation))
     if cut <= context:
         raise DataError(
-            f"{what} leaves {cut} characters to train on, but a window takes {context + 1}:"
+            f"{what} leaves {cut} {unit} to train on, but a window takes {context + 1}:"
             " give a smaller data.context or a longer text"
         )
     if validation and len(tokens) - cut < 2:
         raise DataError(
-            f"{what} leaves {len(tokens) - cut} characters to validate on, but it takes 2:"
+            f"{what} leaves {len(tokens) - cut} {unit} to validate on, but it takes 2:"
             " give a larger data.validation, or 0"
         )
     held_out = held_out_windows(tokens[cut:], context) if validation else None

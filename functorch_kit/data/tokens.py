@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,10 @@ class TokenNumbers:
     def decode(self, tokens: object) -> str:
         """Tokens (length,) as their numbers."""
         return " ".join(map(str, np.asarray(tokens, int).tolist()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``vocabulary_from`` makes it of."""
+        return {"kind": "numbers", "size": self.size}
 
 
 def token_bins(

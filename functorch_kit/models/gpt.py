@@ -46,10 +46,15 @@ class GPTConfig:
         position: ``"learned"``: a table of ``context`` rows; or ``"rotary"``: queries and keys
             are turned, and the input may be as long as memory allows.
         rotary_base: of the angles, where positions are rotary.
-        mlp: ``"gelu"`` or ``"swiglu"``, which has three matrices instead of two.
+        mlp: ``"gelu"``; ``"relu_squared"`` (So et al., 2021); or ``"swiglu"``, which has three
+            matrices instead of two.
         hidden: width inside the MLP; ``4 * width`` if None.
         kv_heads: heads that are read, fewer than ``heads`` for grouped queries; as many if None.
         window: how far back a position reads; all the way if None.
+        qk_norm: whether queries and keys are RMS-normed by head, which keeps attention from
+            saturating at high learning rates (Henry et al., 2020).
+        ending: how the last matrix of each half of a block is drawn: ``"scaled"`` as GPT-2's, or
+            ``"zero"``, with which every block begins as the identity (Zhang et al., 2019).
         is_repeated: whether one block is scanned over depth: compiled once, parameters stacked
             under ``blocks/…`` without the number (see ``nn.repeat``).
 
@@ -74,6 +79,8 @@ class GPTConfig:
     hidden: int | None = None
     kv_heads: int | None = None
     window: int | None = None
+    qk_norm: bool = False
+    ending: str = "scaled"
     is_repeated: bool = False
 
 
@@ -252,6 +259,8 @@ def _blocks(config: GPTConfig, cache: int | None) -> Model:
     normal = jax.nn.initializers.normal(_SCALE)
     # Each half adds to the same stream: 2 layers of them keep its variance at the first step.
     ending = jax.nn.initializers.normal(_SCALE / math.sqrt(2 * config.layers))
+    if _chosen(config, "ending", "scaled", "zero") == "zero":
+        ending = jax.nn.initializers.zeros
     attention = nn.attention(
         config.heads,
         kv_heads=config.kv_heads,
@@ -259,26 +268,34 @@ def _blocks(config: GPTConfig, cache: int | None) -> Model:
         window=config.window,
         rotary=config.rotary_base if config.position == "rotary" else None,
         cache=cache,
+        qk_norm=config.qk_norm,
         use_bias=config.use_bias,
         dropout=config.dropout,
         kernel_init=normal,
         out_init=ending,
     )
     hidden = config.hidden or 4 * config.width
-    if _chosen(config, "mlp", "gelu", "swiglu") == "swiglu":
+    kind = _chosen(config, "mlp", "gelu", "relu_squared", "swiglu")
+    if kind == "swiglu":
         mlp = gated_mlp(
             hidden, config.width, use_bias=config.use_bias, kernel_init=normal, down_init=ending
         )
     else:
+        gelu = functools.partial(jax.nn.gelu, approximate=not config.exact_gelu)
+        activation = nn.lambda_(gelu if kind == "gelu" else _relu_squared)
         mlp = nn.serial(
             up=nn.dense(hidden, use_bias=config.use_bias, kernel_init=normal),
-            gelu=nn.lambda_(functools.partial(jax.nn.gelu, approximate=not config.exact_gelu)),
+            **{kind: activation},
             down=nn.dense(config.width, use_bias=config.use_bias, kernel_init=ending),
         )
     block = pre_norm_block(attention, mlp, norm=lambda: _norm(config), dropout=config.dropout)
     if config.is_repeated:
         return nn.repeat(block, config.layers)
     return nn.stack(*[block] * config.layers)
+
+
+def _relu_squared(x: Array) -> Array:
+    return jnp.square(jax.nn.relu(x))
 
 
 def _norm(config: GPTConfig) -> Model:

@@ -21,6 +21,7 @@ from functorch_kit.nn.combinators import apply_part
 from functorch_kit.nn.dropout import dropout as dropout_layer
 from functorch_kit.nn.errors import LayerError
 from functorch_kit.nn.linear import Initializer, dense, lecun_normal
+from functorch_kit.nn.norm import rms_norm
 from functorch_kit.nn.position import rotary as rotate
 from functorch_kit.nn.scope import part_key, scope
 from functorch_kit.types import Model, ModelState, wide_float
@@ -37,6 +38,7 @@ def attention(
     window: int | None = None,
     rotary: float | None = None,
     cache: int | None = None,
+    qk_norm: bool = False,
     use_bias: bool = True,
     dropout: float | jax.Array = 0.0,
     kernel_init: Initializer = lecun_normal,
@@ -66,6 +68,8 @@ def attention(
         cache: number of positions for which keys and values are kept in model_state, from call to
             call, so that the next call gives new positions only. It needs ``causal`` and, beside x,
             ``positions``: where in the cache each new one stands. One outside the cache gives NaN.
+        qk_norm: whether the queries and the keys of each head are RMS-normed before they are
+            turned, with a scale for each of its K entries: Henry et al., 2020.
         use_bias: whether the four dense layers have biases.
         dropout: rate for the weights of the softmax, in training; may be traced.
         kernel_init: initialiser of the kernels of ``query``, ``key`` and ``value``.
@@ -74,7 +78,8 @@ def attention(
     Returns:
         A Model from the input to (batch, length, width), with parameters ``query/kernel`` (width,
         H K), ``key/kernel`` and ``value/kernel`` (width of what is read, kv_heads K) and
-        ``out/kernel`` (H K, width), heads one after another. The softmax is taken in float32 where
+        ``out/kernel`` (H K, width), heads one after another; ``query_norm/scale`` and
+        ``key_norm/scale`` (K,) with ``qk_norm``. The softmax is taken in float32 where
         the input has fewer bits. With a cache, model_state is a dict of ``key`` and ``value``
         (batch, kv_heads, cache, K), zeros at first; the parameters are the same.
 
@@ -99,7 +104,7 @@ def attention(
         raise LayerError(f"attention: a window of {window} reads nothing: give 1 or more")
     if cache is not None and not causal:
         raise LayerError("attention: a cache holds what came before: give causal=True with it")
-    drop = dropout_layer(dropout)
+    drop, norm = dropout_layer(dropout), rms_norm()
 
     def parts(width: int) -> dict[str, Model]:
         if head_width is None and width % heads:
@@ -125,6 +130,10 @@ def attention(
         for name, source in sources.items():
             with scope(name):
                 params[name], _ = layers[name].init(part_key(key, name), source)
+        for name in ("query_norm", "key_norm") if qk_norm else ():
+            by_head = jax.ShapeDtypeStruct((1, each), x_spec.dtype)
+            with scope(name):
+                params[name], _ = norm.init(part_key(key, name), by_head)
         if cache is None:
             return params, ()
         empty = jnp.zeros((x_spec.shape[0], groups, cache, each), x_spec.dtype)
@@ -151,6 +160,9 @@ def attention(
         key_BxGxMxK, value_BxGxMxK = (
             _heads_first(part(name, read_BxMxC, layers[name]), groups) for name in ("key", "value")
         )
+        if qk_norm:
+            query_BxHxLxK = part("query_norm", query_BxHxLxK, norm)
+            key_BxGxMxK = part("key_norm", key_BxGxMxK, norm)
         if rotary is not None:
             with scope("rotary"):
                 query_BxHxLxK = rotate(query_BxHxLxK, positions_BxL, base=rotary)

@@ -84,7 +84,7 @@ class _Run:
             mark(job.folder, {"identity": job.identity})
             self.folder = RunFolder(job.folder, resume=True, keep=arguments["keep"])
             stack.callback(self.folder.close)
-            self.folder.begin(arguments["config"], environment)
+            self.folder.begin(arguments["config"], environment, self.data.vocabulary)
         names = ("steps", "eval_every", "checkpoint_every", "log_every", "best", "hooks")
         plan = plan_of(
             self.data,

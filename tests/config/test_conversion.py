@@ -162,6 +162,9 @@ def test_lists_become_tuples_and_whole_numbers_become_floats():
          "data.count × data.shape makes 4,578 GiB: give sizes that make 8 GiB at most"),
         ({"data": {"name": "gaussian", "count": 10**8}},
          "data.count × data.inputs makes 376 GiB: give sizes that make 8 GiB at most"),
+        ({"model": {"name": "gpt_nano", "width": 12, "position": "rotary"}},
+         "model.position is 'rotary', which turns pairs, and a head has 3 entries: give a"
+         " model.width that makes them even"),
         ({"model": {"name": "gpt_nano", "width": 130}},
          "model.width is 130: model.heads, 4, must divide it"),
         ({"optimizer": {"name": "sgd", "nesterov": True}},

@@ -75,6 +75,10 @@ OTHER = {
     "run_dir": "a",
     "resume": "b",
     "model.stem": "cifar",
+    "model.norm": "rms",
+    "model.position": "rotary",
+    "model.mlp": "swiglu",
+    "model.ending": "zero",
     "schedule.boundaries": [1, 2],
 }
 LONGER = {"model.features", "model.hidden"}
@@ -83,14 +87,15 @@ AROUND = Train(
     batch_size=8, precision="bf16", precision_keep=("head",), remat=("hidden_0",),
     remat_policy="dots", ema_decay=0.9, nonfinite="skip",
 )  # fmt: skip
-# Each with the values it needs around it; `data.path` is what the tests of Npz are about, most
-# optimizers have their own in test_optimizers, and data in files in test_data_settings.
+# Each with the values it needs around it; `data.path` is what the tests of Npz are about, and
+# `data.tokenizer` what those of vocabularies are; most optimizers have their own in
+# test_optimizers, and data in files in test_data_settings.
 IN_FILES = {f"data={name}" for name in ("idx", "cifar", "images", "npy", "table", "tokens")}
 ALL = [
     (name, slot.choice)
     for name, places in slots().items()
     for slot in places
-    if name != "data.path"
+    if name not in ("data.path", "data.tokenizer")
     and slot.choice not in IN_FILES
     and (slot.choice in ("optimizer=sgd", "optimizer=adamw") or "optimizer=" not in slot.choice)
 ]
@@ -120,6 +125,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
     return {
         **{name: value for name, value in arguments.items() if name not in functions},
         "stop": stop and [stop(tail[:count]) for count in range(1, 5)],
+        "init": str(jax.make_jaxpr(init)(hparams, jax.random.key(0))),
         "program": str(jax.make_jaxpr(step)(hparams, state, batch)),
         "batch": hashlib.sha256(b"".join(batch[name].tobytes() for name in "xy")).hexdigest(),
         "parts": [part and part.order.count for part in experiment.data[:3]],

@@ -183,6 +183,35 @@ def test_gelu_is_the_one_that_was_asked_for(exact):
     assert ("erf" in jaxpr, "tanh" in jaxpr) == (exact, not exact)
 
 
+def test_relu_squared_by_hand(x64):
+    """One token, width 1, every kernel 1 and no attention: x + relu(norm(x)) squared."""
+    config = models.GPTConfig(
+        layers=1, heads=1, width=2, hidden=2, vocabulary=2, context=1, norm="rms",
+        mlp="relu_squared",
+    )  # fmt: skip
+    model, params = _filled(config)
+    params = jax.tree.map(jnp.zeros_like, params)
+    params["token"]["embedding"] = jnp.array([[3.0, -4.0], [0.0, 0.0]])
+    block = params["blocks"]["0"]
+    block["mlp_norm"]["scale"] = params["norm"]["scale"] = jnp.ones(2)
+    block["mlp"]["up"]["kernel"] = block["mlp"]["down"]["kernel"] = jnp.eye(2)
+    y, _ = model.apply(params, (), jnp.array([[0]]))
+    # The root mean square of (3, -4) is 5 / √2, so the first half adds (9 · 2 / 25, 0).
+    stream = np.array([3 + 0.72, -4.0])
+    stream /= np.sqrt((stream**2).mean())
+    np.testing.assert_allclose(y[0, 0], [stream @ [3.0, -4.0], 0], rtol=1e-6)
+
+
+def test_blocks_that_end_in_zeros_begin_as_the_identity():
+    config = dataclasses.replace(TINY, ending="zero")
+    tokens = jnp.array([[0, 3, 1, 4]])
+    params, _ = jax.jit(lambda: models.gpt(config).init(KEY, tokens))()
+    none = {**params, "blocks": jax.tree.map(jnp.zeros_like, params["blocks"])}
+    y, z = (models.gpt(config).apply(each, (), tokens)[0] for each in (params, none))
+    np.testing.assert_array_equal(y, z)
+    assert float(jnp.std(params["blocks"]["0"]["mlp"]["up"]["kernel"])) > 0
+
+
 def test_an_input_longer_than_the_context_is_refused():
     with pytest.raises(ValueError, match="7 positions, the table 6 rows"):
         _specs(TINY, length=7)

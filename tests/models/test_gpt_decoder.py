@@ -23,6 +23,7 @@ CONFIGS = {
     "GPT-2": TINY,
     "Llama": LLAMA,
     "repeated": dataclasses.replace(LLAMA, is_repeated=True),
+    "normed queries": dataclasses.replace(LLAMA, qk_norm=True, mlp="relu_squared", ending="zero"),
 }
 TOKENS = jnp.array([[0, 3, 1, 4, 2, 6], [5, 5, 0, 1, 3, 2]])
 
@@ -108,6 +109,7 @@ def test_a_repeated_gpt_is_the_stacked_one(x64):
         (lambda: models.gpt(dataclasses.replace(TINY, norm="rsm")), "norm 'rsm' is not 'layer'"),
         (lambda: models.gpt(dataclasses.replace(TINY, mlp="relu")), "mlp 'relu' is not 'gelu'"),
         (lambda: models.gpt(dataclasses.replace(TINY, position="no")), "position 'no' is not"),
+        (lambda: models.gpt(dataclasses.replace(TINY, ending="one")), "ending 'one' is not"),
         (
             lambda: models.gpt(TINY).apply({}, (), {"tokens": TOKENS, "segment": TOKENS}),
             "a dict of tokens, segment: give tokens",

@@ -63,6 +63,29 @@ def test_one_head_by_hand(maybe_jit, x64):
     np.testing.assert_allclose(y[0, :, 0], expected, rtol=1e-12)
 
 
+def test_normed_queries_and_keys_have_directions_only(maybe_jit, x64):
+    """Kernels may grow, the weights stay; with scales of 0 everything is read alike."""
+    layer = nn.attention(2, qk_norm=True, use_bias=False, rotary=100.0)
+    params, x = _filled(layer, 2, 5, 8)
+    run = maybe_jit(lambda params: layer.apply(params, (), x)[0])
+    grown = {**params, "query": {"kernel": 1e3 * params["query"]["kernel"]}}
+    np.testing.assert_allclose(run(grown), run(params), rtol=1e-5, atol=1e-6)
+    even = {**params, "key_norm": {"scale": jnp.zeros(4)}}
+    mean = jnp.mean(x @ params["value"]["kernel"], axis=1, keepdims=True) @ params["out"]["kernel"]
+    np.testing.assert_allclose(run(even), jnp.broadcast_to(mean, x.shape), rtol=1e-9)
+    assert params["query_norm"]["scale"].shape == (4,)
+
+
+def test_normed_queries_and_keys_by_hand(maybe_jit, x64):
+    """Two positions, one head of width 2: norms of √2, scores of 2 cos(angle) / √2."""
+    layer = nn.attention(1, qk_norm=True, use_bias=False)
+    params = {name: {"kernel": jnp.eye(2)} for name in ("query", "key", "value", "out")}
+    params |= {name: {"scale": jnp.ones(2)} for name in ("query_norm", "key_norm")}
+    y, _ = maybe_jit(layer.apply)(params, (), jnp.array([[[5.0, 0.0], [0.0, 0.1]]]))
+    high = np.exp(np.sqrt(2)) / (np.exp(np.sqrt(2)) + 1)
+    np.testing.assert_allclose(y[0, 0], [5 * high, 0.1 * (1 - high)], rtol=1e-4)
+
+
 def test_without_order_the_positions_are_a_set(x64):
     layer, order = nn.attention(2), np.array([3, 0, 2, 1])
     params, x = _filled(layer, 1, 4, 6)

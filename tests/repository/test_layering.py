@@ -17,7 +17,7 @@ FLOORS = {
     **dict.fromkeys(["types", "errors"], 0),
     **dict.fromkeys(["nn", "losses", "metrics", "precision", "transforms"], 1),
     **dict.fromkeys(["models", "interop", "program", "data"], 2),
-    **dict.fromkeys(["train", "distributed", "checkpoint", "report", "export"], 3),
+    **dict.fromkeys(["train", "distributed", "checkpoint", "report", "export", "generation"], 3),
     **dict.fromkeys(["run", "record", "lane", "compiled", "loop", "modes", "supervise"], 4),
     **dict.fromkeys(["certify", "config"], 5),
     **dict.fromkeys(["sweep"], 6),
@@ -32,6 +32,7 @@ ROOMS_OF_LIBRARY: dict[str, set[str]] = {
     "pyarrow": {"data"},
     "PIL": {"data"},
     "absl": {"data"},  # Grain's flags
+    "tokenizers": {"data"},
     "rich": {"report"},
     "matplotlib": {"report"},
     "tensorboardX": {"report"},
@@ -50,7 +51,7 @@ ROOMS_OF_LIBRARY: dict[str, set[str]] = {
 # `import functorch_kit` costs little more than `import jax`.
 HEAVY = [
     "flax", "orbax", "grain", "sklearn", "hydra", "omegaconf", "matplotlib", "rich", "tensorboardX",
-    "pyarrow", "PIL",
+    "pyarrow", "PIL", "tokenizers",
 ]  # fmt: skip
 
 
