@@ -28,7 +28,7 @@ class Charts(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
+        found = {name: value or "" for name, value in attrs}
         self._open.append((tag, found.get("class", "")))
         if tag == "polyline":
             places = [tuple(map(float, each.split(","))) for each in found["points"].split()]

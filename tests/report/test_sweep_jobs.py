@@ -114,7 +114,9 @@ def test_a_sweeper_is_told_of_validation_or_of_training_and_never_of_the_test(
 
 
 def test_a_value_that_is_no_number_stays_one_for_the_sweeper():
-    assert math.isnan(sweep_jobs.judgement({"validation_loss": "NaN"}, [], "loss"))
+    told = sweep_jobs.judgement({"validation_loss": "NaN"}, [], "loss")
+    assert told is not None
+    assert math.isnan(told)
     rows = [*trained(0.5, accuracy=0.75), *history(0.1)]
     assert sweep_jobs.trained_names(rows) == ["loss", "accuracy"]
 

@@ -173,7 +173,8 @@ def test_a_pruned_job_is_told_from_one_that_stopped_and_is_not_run_again(
 ):
     jobs = [job(learning_rate=rate, steps=16) for rate in (1e-1, 1e-6)]
     jobs.append(job(learning_rate=1e-30, steps=16, patience=1))
-    halving = {"halving": sweep.SuccessiveHalving(12, factor=3), "mode": mode, "devices": 1}
+    halving: dict[str, Any] = {"halving": sweep.SuccessiveHalving(12, factor=3)}
+    halving |= {"mode": mode, "devices": 1}
     sweep.run(jobs, tmp_path, say=None, **halving)
     statuses = [each["status"] for each in read(tmp_path)["jobs"]]
     assert statuses == ["finished", "pruned", "stopped early"]
