@@ -167,7 +167,8 @@ class Generator:
             chosen["top_p"] = np.float32(sampling.top_p)
         place_B = np.array([len(text) for text in texts], np.int32)
         pending = np.full(len(rows), -1, np.int32)  # a token that is drawn and not yet read
-        cache, made, reasons = self._empty(len(rows)), 0, [None] * len(rows)
+        cache, made = self._empty(len(rows)), 0
+        reasons: list[str | None] = [None] * len(rows)
 
         def read(windows: list[np.ndarray]) -> tuple[Any, Any]:
             padded = np.zeros((len(rows), width), np.int32)

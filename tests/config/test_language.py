@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,8 +27,8 @@ from functorch_kit.run import RunError
 pytestmark = pytest.mark.usefixtures("standard_promotion")  # optax runs in these
 
 
-def _job(folder: Path, text: Path, **train) -> Config:
-    settings = {"steps": 4, "eval_every": 2, "batch_size": 4, **train}
+def _job(folder: Path, text: Path, **train: Any) -> Config:
+    settings: dict[str, Any] = {"steps": 4, "eval_every": 2, "batch_size": 4, **train}
     return Config(
         GPTNano(layers=1, heads=1, width=4),
         Text(path=str(text), context=8),

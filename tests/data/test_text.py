@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -150,10 +151,11 @@ def test_an_unknown_character_is_refused_by_name(character):
 )
 def test_a_text_that_cannot_be_used_is_refused_in_one_line(tmp_path, content, options, message):
     path = tmp_path / "a.txt"
+    given: dict[str, Any] = {"batch_size": 2, **options}
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
-        data.text(path, **{"batch_size": 2, **options})
+        data.text(path, **given)
     assert "\n" not in str(caught.value)
 
 

@@ -92,7 +92,7 @@ def test_poisoned_records_of_every_kind_are_named_or_skipped_in_every_batch(tabl
     with table.row("F8", f"one record among 20 with a wrong {kinds}; 50 orders") as row:
         for kind, seed in itertools.product(POISONED, range(50)):
             source = data.items(Poisoned(kind))
-            made = {"batch_size": 4, "validation": 0, "test": 0, "seed": seed}
+            made: dict[str, Any] = {"batch_size": 4, "validation": 0, "test": 0, "seed": seed}
             refusing = data.from_source(source, **made).train
             rows = refusing.order.rows(0, 10)["index"]
             (met,) = np.nonzero((rows == 7).any(axis=1))[0][:1]

@@ -59,7 +59,7 @@ def test_every_lane_is_its_solo_run_whatever_number_it_differs_in(x64):
     assert result.groups[0].how == "side by side"
     for job in result.jobs:
         assert job.result is not None
-        alone = solo(job.asked.config)
+        alone = solo(jobs[job.number])
         assert largest_difference(alone.state, job.result.state) < 1e-10
         assert largest_difference(alone.params, job.result.params) < 1e-10
         assert job.summary["test_loss"] == pytest.approx(alone.summary["test_loss"], rel=1e-9)
@@ -84,7 +84,7 @@ def test_lanes_with_batch_norm_are_their_solo_runs(x64, job):
     result = sweep.run(jobs, mode="lanes", say=None)
     for each in result.jobs:
         assert each.result is not None
-        assert largest_difference(solo(each.asked.config).state, each.result.state) < 1e-10
+        assert largest_difference(solo(jobs[each.number]).state, each.result.state) < 1e-10
 
 
 def test_neither_the_order_of_lanes_nor_their_number_matters(x64, job, tmp_path: Path):
