@@ -69,7 +69,7 @@ class Guard:
         >>> refused = []
         >>> for _, state in train.advance(
         ...     stepper, {}, state, 0, 4, every=[4], guard=Guard(stepper, skips=True),
-        ...     log=lambda start, metrics: refused.extend(metrics["refused"])):
+        ...     log=lambda start, metrics: refused.extend(metrics["refused"].tolist())):
         ...     pass
         >>> refused, bool(is_sound(state)), int(state.step)
         ([0.0, 0.0, 1.0, 0.0], True, 4)
