@@ -97,6 +97,7 @@ def compile_programs(
     form: str,
     best: str,
     console: report.RunConsole,
+    nonfinite: str = "off",
 ) -> Programs:
     """Compile a run's programs, one line of progress for each.
 
@@ -111,6 +112,7 @@ def compile_programs(
         form: ``"auto"``, ``"chunk"`` or ``"single"``.
         best: the metric that validation has to measure.
         console: told what is compiled.
+        nonfinite: see ``fit``; if not ``off``, steps are compiled with a check of what they leave.
 
     Raises:
         UserError: functions that cannot be compiled, or a metric that is not measured.
@@ -135,7 +137,8 @@ def compile_programs(
         like = jax.eval_shape(init, hparams, key)
     with console.compiling("train_step"):
         chosen = train.choose_form(traced_once, hparams, like, data.train.spec, form)
-        stepper = train.Stepper(traced_once, data.train, hparams, like, chosen)
+        checked = nonfinite != "off"
+        stepper = train.Stepper(traced_once, data.train, hparams, like, chosen, is_checked=checked)
     console.program(stepper.program.report)
 
     averaged = None

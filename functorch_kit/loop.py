@@ -167,6 +167,7 @@ def fit(
         console = stack.enter_context(report.RunConsole(data.name, steps, quiet, first_step=first))
         values, key = train.as_hparams(hparams, options.policy.params), jax.random.key(seed)
         settings: dict[str, Any] = {"options": options, "form": form, "best": best[0]}
+        settings["nonfinite"] = nonfinite
         if programs is None:
             programs = compile_programs(
                 model, objective, optimizer, data, values, key, console=console, **settings

@@ -60,6 +60,7 @@ def run_one_by_one(group: Group, jobs: Sequence[Job], request: Request) -> int:
                 options=options,
                 form=arguments["form"],
                 best=arguments["best"][0],
+                nonfinite=arguments["nonfinite"],
                 console=report.RunConsole(data.name, arguments["steps"], quiet=True),
             )
         if job.folder:

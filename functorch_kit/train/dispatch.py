@@ -68,7 +68,8 @@ def advance(
         # While one dispatch runs, the one before it is fetched and logged.
         while len(pending) > (0 if ends or is_due(step) else 1):
             start, done, fetch, is_sound = pending.popleft()
-            metrics = fetch()
+            metrics = dict(fetch())
+            is_sound = metrics.pop("is_sound", is_sound)
             pace.measured(done)
             if guard and (not is_sound or np.any(metrics.get("failed", 0))):
                 pending.clear()  # what was dispatched since began in a state that is not sound

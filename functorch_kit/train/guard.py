@@ -44,11 +44,11 @@ class Guard:
     """Goes back to the first step that failed, and past it.
 
     A step has failed if its loss is not finite, or if what it leaves behind is not sound, see
-    ``is_sound``. Nothing of that is looked for inside a step: the compiled program is the one
-    without a guard. Each dispatch runs as if all went well, and its end is looked at while the next
-    one runs. Where it is not sound, the step is searched for from a copy of the state that is kept,
-    by the same program on the same data: the states on the way are therefore the run's own, to the
-    bit. The price is memory for one or two more states, a copy every two seconds, and after a
+    ``is_sound``. Nothing of that is looked for inside a step. Each dispatch runs as if all went
+    well, and what it left is looked at while the next one runs. Where that is not sound, the step
+    is searched for from a copy of the state that is kept, by the same program on the same data: the
+    states on the way are therefore the run's own, to the bit. The price is memory for one or two
+    more states, a copy every two seconds, a look at the state for each dispatch, and after a
     failure the time to take the steps since the copy a few times again.
 
     Args:
@@ -89,9 +89,9 @@ class Guard:
         elif self._next is None and now - self._copied > _SECONDS_BETWEEN_COPIES:
             self._next, self._copied = (step, _copy(state)), now
 
-    def after(self, state: Any) -> jax.Array:
-        """Whether a dispatch left a sound state, bool (), not waited for."""
-        return is_sound(state)
+    def after(self, state: Any) -> Any:
+        """Whether a dispatch left a sound state, bool (), not waited for; or its metrics say it."""
+        return True if self._stepper.is_checked else is_sound(state)
 
     def passed(self, end: int, metrics: Metrics) -> Metrics:
         """Told that no step failed in the dispatch up to ``end``; its metrics for the log."""

@@ -15,12 +15,14 @@ from jax import lax
 from functorch_kit import program
 from functorch_kit.data import Diagnosis, Feed
 from functorch_kit.train.form import Form
+from functorch_kit.train.guard import is_sound
 from functorch_kit.train.state import TrainState
 from functorch_kit.train.step import TrainStep
 from functorch_kit.types import HParams, Spec, spec_of
 
 _BLOCK_BYTES = 64 << 20
 _BLOCK_STEPS = 1024
+_SOUND = "is_sound"
 
 Fetch = Callable[[], dict[str, np.ndarray]]
 
@@ -39,6 +41,8 @@ class Stepper:
         hparams: hyperparameters, arrays or specs: only their shapes are compiled.
         state: a TrainState, arrays or specs.
         form: see ``choose_form``.
+        is_checked: whether each call of the program also says if the state that it leaves is sound:
+            for a ``Guard``, which otherwise asks for that by a program of its own.
 
     Attributes:
         program: the compiled program.
@@ -62,9 +66,16 @@ class Stepper:
     """
 
     def __init__(
-        self, train_step: TrainStep, pipeline: Any, hparams: HParams, state: Spec, form: Form
+        self,
+        train_step: TrainStep,
+        pipeline: Any,
+        hparams: HParams,
+        state: Spec,
+        form: Form,
+        *,
+        is_checked: bool = False,
     ):
-        self.form = form
+        self.form, self.is_checked = form, is_checked
         self._pipeline = pipeline
         self._constant = jax.device_put(pipeline.constant())
         most = getattr(pipeline, "most_block_steps", None)
@@ -80,6 +91,8 @@ class Stepper:
             function, specs = _chunk(train_step, pipeline.batch, self.capacity), [*specs, number]
         else:
             function = _single(train_step, pipeline.batch)
+        if is_checked:
+            function = _checked(function)
         self.program = program.compile(function, *specs, name="train_step", donate=(1,), carry=1)
         self.most_steps = 0
         self.offset = 0
@@ -115,7 +128,8 @@ class Stepper:
         Returns:
             The new state, and a function that waits for the steps and returns their metrics, each
             of shape (steps,). One of them is ``failed``, 0 or 1, where the loss of a step is not
-            finite, or scaled gradients may overflow.
+            finite, or scaled gradients may overflow. In a checked one there is ``is_sound`` (), of
+            the new state.
         """
         if steps < 1:
             raise ValueError(f"steps is {steps}: give a number from 1 up")
@@ -151,6 +165,7 @@ class Stepper:
     def _fetch(self, results: list[tuple[Any, int]], dispatched: float) -> Fetch:
         def fetch() -> dict[str, np.ndarray]:
             on_host = jax.tree.map(np.asarray, [metrics for metrics, _ in results])
+            sound = [metrics.pop(_SOUND) for metrics in on_host] if self.is_checked else []
             began, self._done = max(dispatched, self._done), time.perf_counter()
             self.compute_seconds += self._done - began
             if self.form.name == "chunk":
@@ -166,7 +181,7 @@ class Stepper:
             failed = ~np.isfinite(joined["loss"].total)
             if failed.any():
                 values["failed"] = np.maximum(values.get("failed", 0), failed.astype(np.float32))
-            return values
+            return values | ({_SOUND: sound[-1]} if sound else {})
 
         return fetch
 
@@ -183,6 +198,14 @@ def block_steps(row_spec: Spec) -> int:
     """
     row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row_spec))
     return max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // max(row_bytes, 1)))
+
+
+def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(*arguments):
+        state, metrics = function(*arguments)
+        return state, {**metrics, _SOUND: is_sound(state)}
+
+    return checked
 
 
 def _single(train_step: TrainStep, batch_of: Callable[..., Any]) -> Callable[..., Any]:

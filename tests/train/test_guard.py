@@ -53,11 +53,13 @@ class Run:
         optimizer: Any = None,
         objective: Any = None,
         model: Model = MODEL,
+        is_checked: bool = True,
     ):
         optimizer, objective = optimizer or optax.adam(0.1), objective or train.regression(model)
         step = train.make_train_step(objective, optimizer)
         state = train.init_state(model, optimizer, rows.spec["x"])
-        stepper = train.Stepper(step, rows, {}, state, Form(form, "asked for"))
+        chosen = Form(form, "asked for")
+        stepper = train.Stepper(step, rows, {}, state, chosen, is_checked=is_checked)
         self.refused: list[int] = []
         self.failed: list[int] = []
         self.steps: list[int] = []
@@ -106,9 +108,9 @@ def test_a_step_that_fails_moves_nothing_and_the_others_go_on(bad: tuple[int, ..
 
 @pytest.mark.parametrize("every", [1, 5])
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_neither_pauses_nor_copies_change_a_bit(every: int, seconds: float, monkeypatch):
+def test_neither_pauses_nor_copies_nor_checks_change_a_bit(every: int, seconds: float, monkeypatch):
     rows = _rows((6, 7, 20))
-    whole = Run(rows)
+    whole = Run(rows, is_checked=False)
     monkeypatch.setattr(guard, "_SECONDS_BETWEEN_COPIES", seconds)
     parts = Run(rows, every=every)
     assert parts.refused == whole.refused == [6, 7, 20]

@@ -62,7 +62,8 @@ def prepare(work: str, way: str, nonfinite: str) -> tuple[Stretch, str]:
     if way == "jit_loop":
         return by_hand(step, data.train.arrays, hparams, state), way
     form = fk.train.choose_form(step, hparams, state, data.train.spec, way)
-    stepper = fk.train.Stepper(step, data.train, hparams, state, form)
+    checked = nonfinite != "off"
+    stepper = fk.train.Stepper(step, data.train, hparams, state, form, is_checked=checked)
     guard = None if nonfinite == "off" else fk.train.Guard(stepper, skips=nonfinite == "skip")
     return by_stepper(stepper, guard, hparams, state, data.train.steps_per_epoch), form.name
 
