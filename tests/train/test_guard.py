@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from functorch_kit import data, nn, train
-from functorch_kit.train import Form, Guard, guard
+from functorch_kit.train import Form, Guard, TrainState, guard
 from functorch_kit.types import Model, Outcome
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -190,6 +190,18 @@ def test_the_search_reaches_back_over_blocks_of_rows():
     assert jax.tree.all(
         jax.tree.map(np.array_equal, _content(run.state), _content(Run(whole).state))
     )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.complex64])
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
+def test_one_bad_number_among_many_is_seen(value: float, dtype: Any):
+    good = jnp.ones((33, 7), dtype)
+    bad = good.at[20, 3].set(value)
+    state = TrainState(jnp.int32(1), {"a": good, "none": jnp.zeros((0, 3))}, (), (), None)
+    assert guard.is_sound(state)
+    assert not guard.is_sound(state.replace(params={"a": bad}))
+    # An optimizer may hold an infinity.
+    assert bool(guard.is_sound(state.replace(opt_state=bad))) == (not np.isnan(value))
 
 
 @pytest.mark.parametrize("place", ["params", "model_state", "opt_state", "ema"])
