@@ -27,9 +27,10 @@ WORKS_AND_PEERS = {
         "digits_cnn": ["jax_jit_loop"],
     },
     "guards": {
-        f"{work}_{policy}": ["unguarded"]
+        f"{work}_{policy}{pause}": ["unguarded"]
         for work in ("digits_mlp", "digits_cnn")
         for policy in ("skip", "raise")
+        for pause in ("", "_every_epoch")
     },
     "data": {
         "memory_mapped_batches": [

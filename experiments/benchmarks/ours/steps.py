@@ -47,7 +47,7 @@ def model_of(name: str) -> fk.types.Model:
     )
 
 
-def prepare(work: str, way: str, nonfinite: str) -> tuple[Stretch, str]:
+def prepare(work: str, way: str, nonfinite: str, epochs: int) -> tuple[Stretch, str]:
     """A function that trains, compiled and ready, and the name of its form."""
     data = fk.data.digits(batch_size=BATCH)
     model = model_of(work)
@@ -65,7 +65,8 @@ def prepare(work: str, way: str, nonfinite: str) -> tuple[Stretch, str]:
     checked = nonfinite != "off"
     stepper = fk.train.Stepper(step, data.train, hparams, state, form, is_checked=checked)
     guard = None if nonfinite == "off" else fk.train.Guard(stepper, skips=nonfinite == "skip")
-    return by_stepper(stepper, guard, hparams, state, data.train.steps_per_epoch), form.name
+    pause = epochs * data.train.steps_per_epoch
+    return by_stepper(stepper, guard, hparams, state, pause), form.name
 
 
 def by_stepper(
@@ -73,7 +74,7 @@ def by_stepper(
     guard: fk.train.Guard | None,
     hparams,
     state: fk.train.TrainState,
-    epoch: int,
+    pause: int,
 ) -> Stretch:
     """Steps as ``fit`` takes them."""
 
@@ -86,7 +87,7 @@ def by_stepper(
             state,
             first,
             first + steps,
-            every=[epoch],
+            every=[pause],
             log=lambda start, metrics: losses.append(metrics["loss"]),
             guard=guard,
         ):
@@ -142,9 +143,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="steps in a sample")
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--nonfinite", default="off", choices=["off", "skip", "raise"])
+    parser.add_argument("--pause", type=int, default=1, help="epochs between two pauses")
     options = parser.parse_args()
     fk.program.use_cache()
-    stretch, form = prepare(options.work, options.way, options.nonfinite)
+    stretch, form = prepare(options.work, options.way, options.nonfinite, options.pause)
     samples = measure(stretch, options.steps, options.samples)
     print(json.dumps({"samples": samples, "unit": "µs/step", "form": form}))
 
