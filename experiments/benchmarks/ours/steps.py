@@ -47,7 +47,7 @@ def model_of(name: str) -> fk.types.Model:
     )
 
 
-def prepare(work: str, way: str, nonfinite: str, epochs: int) -> tuple[Stretch, str]:
+def prepare(work: str, way: str, nonfinite: str, epochs: int = 1) -> tuple[Stretch, str]:
     """A function that trains, compiled and ready, and the name of its form."""
     data = fk.data.digits(batch_size=BATCH)
     model = model_of(work)
