@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +31,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     of_words = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]"))
     of_words.pre_tokenizer = pre_tokenizers.Whitespace()
     dropping = tokenizers.Tokenizer(models.BPE())
-    for made, options in (
+    trained: list[tuple[Any, dict[str, Any]]] = [
         (of_bytes, {"initial_alphabet": alphabet, "special_tokens": special}),
         (of_words, {"special_tokens": ["[UNK]"]}),
         (dropping, {}),
-    ):
+    ]
+    for made, options in trained:
         trainer = trainers.BpeTrainer(vocab_size=400, show_progress=False, **options)
         made.train_from_iterator([POEM], trainer)
     kinds = {"bytes": of_bytes, "words": of_words, "dropping": dropping}
