@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,49 @@ LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "
 _PATCH_BYTES_ON_CPU = 16 << 20
 # Every element of the kernel is a slice for the compiler: 1024 of them took 14 s to compile.
 _PATCH_SLICES = 128
+
+
+def kernel_and_bias(
+    name: str,
+    kernel_size: Sequence[int],
+    groups: int,
+    features: int,
+    kernel_init: Initializer,
+    bias_init: Initializer | None,
+) -> Callable[..., Any]:
+    """The init of a convolution, transposed or not.
+
+    Args:
+        name: of the layer, for messages.
+        kernel_size: along each axis of space.
+        groups: that channels are split into.
+        features: channels of the output.
+        kernel_init: of the kernel (*kernel_size, channels / groups, features).
+        bias_init: of the bias (features,); None for no bias.
+
+    Raises:
+        LayerError: groups that do not divide the channels.
+
+    Example:
+        >>> ones = jax.nn.initializers.ones
+        >>> init = kernel_and_bias("conv", (3, 3), 2, 4, ones, None)
+        >>> params, _ = init(jax.random.key(0), jax.ShapeDtypeStruct((1, 8, 8, 6), jnp.float32))
+        >>> params["kernel"].shape
+        (3, 3, 3, 4)
+    """
+
+    def init(key, x_spec):
+        channels = x_spec.shape[-1]
+        if channels % groups:
+            raise LayerError(f"{name}: {groups} groups do not divide {channels} channels")
+        kernel_key, bias_key = jax.random.split(key)
+        shape = (*kernel_size, channels // groups, features)
+        params = {"kernel": kernel_init(kernel_key, shape, x_spec.dtype)}
+        if bias_init is not None:
+            params["bias"] = bias_init(bias_key, (features,), x_spec.dtype)
+        return params, ()
+
+    return init
 
 
 def conv(
@@ -84,16 +128,9 @@ def conv(
         raise LayerError(f"conv: {groups} groups do not divide {features} features")
     strides, dilation = per_axis(strides, space, "conv"), per_axis(dilation, space, "conv")
 
-    def init(key, x_spec):
-        channels = x_spec.shape[-1]
-        if channels % groups:
-            raise LayerError(f"conv: {groups} groups do not divide {channels} channels")
-        kernel_key, bias_key = jax.random.split(key)
-        shape = (*kernel_size, channels // groups, features)
-        params = {"kernel": kernel_init(kernel_key, shape, x_spec.dtype)}
-        if use_bias:
-            params["bias"] = bias_init(bias_key, (features,), x_spec.dtype)
-        return params, ()
+    init = kernel_and_bias(
+        "conv", kernel_size, groups, features, kernel_init, bias_init if use_bias else None
+    )
 
     def apply(
         params, model_state, x: Float[Array, "batch *space channels"], *, key=None, train=False

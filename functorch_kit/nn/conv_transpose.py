@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from functorch_kit.nn.conv import LAYOUTS, Padding, explicit_padding, per_axis
+from functorch_kit.nn.conv import LAYOUTS, Padding, explicit_padding, kernel_and_bias, per_axis
 from functorch_kit.nn.errors import LayerError
 from functorch_kit.nn.linear import Initializer, add_bias, lecun_normal
 from functorch_kit.types import Model
@@ -82,16 +82,14 @@ def conv_transpose(
     if padding == "SAME" and any(extra):
         raise LayerError("conv_transpose: padding 'SAME' settles the output_padding: leave it out")
 
-    def init(key, x_spec):
-        channels = x_spec.shape[-1]
-        if channels % groups:
-            raise LayerError(f"conv_transpose: {groups} groups do not divide {channels} channels")
-        kernel_key, bias_key = jax.random.split(key)
-        shape = (*kernel_size, channels // groups, features)
-        params = {"kernel": kernel_init(kernel_key, shape, x_spec.dtype)}
-        if use_bias:
-            params["bias"] = bias_init(bias_key, (features,), x_spec.dtype)
-        return params, ()
+    init = kernel_and_bias(
+        "conv_transpose",
+        kernel_size,
+        groups,
+        features,
+        kernel_init,
+        bias_init if use_bias else None,
+    )
 
     def apply(
         params, model_state, x: Float[Array, "batch *space channels"], *, key=None, train=False
