@@ -5,6 +5,7 @@ from functorch_kit.program.case import Case
 from functorch_kit.program.comparison import compare
 from functorch_kit.program.comparison_table import Comparison, VariantResult
 from functorch_kit.program.compile_report import ProgramReport
+from functorch_kit.program.compiler_options import measured_options
 from functorch_kit.program.contract import ProgramRefused, check_carry, tracing
 from functorch_kit.program.cost import flops, flops_by_scope
 from functorch_kit.program.device_ceilings import Ceilings, ceilings
@@ -67,6 +68,7 @@ __all__ = [
     "library_calls",
     "matmul_ceiling",
     "measure",
+    "measured_options",
     "memory_use",
     "peak_flops",
     "probed",

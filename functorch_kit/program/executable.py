@@ -14,6 +14,7 @@ from jax.stages import Compiled
 from functorch_kit.program.cache import watch_compilations
 from functorch_kit.program.captured import CAPTURED_BYTES, check_captured
 from functorch_kit.program.compile_report import ProgramReport, report_on
+from functorch_kit.program.compiler_options import measured_options
 from functorch_kit.program.contract import (
     carried,
     check_arguments,
@@ -127,7 +128,7 @@ def compile(
         carry: position of the state: the argument that the output, or the first item of an output
             tuple, replaces in the next call. It must come out as it went in.
         captured_bytes: the largest array that the function may capture; None for any.
-        compiler_options: XLA's, for this program alone.
+        compiler_options: XLA's, for this program alone, over those of ``measured_options``.
 
     Returns:
         The program, with its report.
@@ -161,7 +162,8 @@ def compile(
         lowered = traced.lower()
     lowered_at = time.perf_counter()
     with watch_compilations() as seen:
-        compiled = lowered.compile(dict(compiler_options) if compiler_options else None)
+        options = measured_options() | dict(compiler_options or {})
+        compiled = lowered.compile(options or None)
     compiled_at = time.perf_counter()
     report = report_on(
         compiled,

@@ -113,3 +113,37 @@ def test_windows_that_do_not_fit_are_refused(make):
         apply((2,), (1, 4, 4, 1))
     with pytest.raises(ValueError, match=r"strides .* do not fit the window"):
         make((2, 2), strides=(1,))
+
+
+@pytest.mark.parametrize(
+    "geometry", [each for each in GEOMETRIES if each[1] is not None or each[2] == "SAME"], ids=str
+)
+def test_the_first_maximum_of_a_window_takes_its_gradient_among_equals_too(geometry, x64):
+    """Against a loop over windows, on small whole numbers, of which many are equal."""
+    window, strides, padding, pads, space = geometry
+    random = np.random.default_rng(0)
+    x = random.integers(-2, 2, (2, *space, 3)).astype(float)
+    pool = nn.max_pool(window, strides=strides, padding=padding)
+    y, pull = jax.vjp(jax.jit(lambda x: pool.apply({}, (), x)[0]), jnp.asarray(x))
+    slope = random.standard_normal(y.shape)
+    strides = strides or window
+    padded = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-np.inf)
+    expected, values = np.zeros_like(padded), np.zeros_like(slope)
+    for row, *place, channel in np.ndindex(*slope.shape):
+        at = tuple(slice(p * s, p * s + w) for p, s, w in zip(place, strides, window, strict=True))
+        seen = padded[(row, *at, channel)]
+        first = np.unravel_index(np.argmax(seen), seen.shape)
+        values[(row, *place, channel)] = seen[first]
+        expected[(row, *at, channel)][first] += slope[(row, *place, channel)]
+    inside = tuple(slice(before, before + n) for (before, _), n in zip(pads, space, strict=True))
+    np.testing.assert_array_equal(y, values)
+    np.testing.assert_allclose(
+        pull(jnp.asarray(slope))[0], expected[:, *inside], rtol=0, atol=1e-12
+    )
+
+
+def test_a_value_that_is_not_a_number_is_not_lost_on_the_way_to_a_gradient():
+    x = jnp.array([1.0, np.nan, 0.0, 2.0, 3.0]).reshape(1, 5, 1)
+    pool = nn.max_pool((3,), strides=(1,))
+    (y, _) = jax.jvp(lambda x: pool.apply({}, (), x)[0], (x,), (jnp.ones_like(x),))
+    np.testing.assert_array_equal(y[0, :, 0], [np.nan, np.nan, 3.0])

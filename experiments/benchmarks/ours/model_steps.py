@@ -8,6 +8,8 @@
   the mean cross-entropy.
 - ``lstm_step``: two LSTMs of 256 over 128 steps of 256 inputs, batch 32: gradient of the mean
   square of what comes out, in the parameters.
+- ``gpt_nano_generate``: the same small GPT goes on with 16 tokens, one text at a time: a step is
+  one of 48 tokens that are drawn from its law, keys and values being kept.
 
 A sample is so many steps between two waits. Prints one line of JSON.
 """
@@ -27,6 +29,7 @@ import optax
 import functorch_kit as fk
 
 Stretch = Callable[[int], None]
+TOKENS_OF_A_TEXT = 48
 
 
 def gpt_nano() -> Stretch:
@@ -59,8 +62,8 @@ def gpt_nano() -> Stretch:
 
 
 def gradient(value, *arguments: jax.Array) -> Stretch:
-    """Gradients by one jitted function, one after the other."""
-    step = jax.jit(jax.grad(value))
+    """Gradients by one compiled program, one after the other."""
+    step = fk.program.compile(jax.grad(value), *arguments, name="gradient")
 
     def stretch(steps: int) -> None:
         found = None
@@ -119,11 +122,27 @@ def lstm() -> Stretch:
     return gradient(value, params, model_state, x)
 
 
+def gpt_nano_generate() -> Stretch:
+    """Tokens of the small GPT after a short prompt."""
+    config = fk.models.GPTConfig()
+    prompt = np.random.default_rng(0).integers(0, 65, 16).astype(np.int32)
+    params, _ = fk.models.gpt(config).init(jax.random.key(0), prompt[None])
+    generator = fk.generation.Generator(config, params)
+
+    def stretch(steps: int) -> None:
+        for seed in range(steps // TOKENS_OF_A_TEXT):
+            (text,) = generator([prompt], tokens=TOKENS_OF_A_TEXT, seed=seed)
+            assert text.tokens.shape == (TOKENS_OF_A_TEXT,)
+
+    return stretch
+
+
 WORKS = {
     "gpt_nano_step": gpt_nano,
     "resnet18_step": resnet18,
     "functorch_cnn_step": functorch_cnn,
     "lstm_step": lstm,
+    "gpt_nano_generate": gpt_nano_generate,
 }
 
 

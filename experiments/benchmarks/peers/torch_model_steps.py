@@ -2,7 +2,7 @@
 
 The small GPT is nanoGPT's: pre-norm blocks without biases, PyTorch's fused attention, tied
 embeddings, AdamW with decay on matrices, clipping. ``--channels-last`` for images, ``--compile``
-for ``torch.compile``.
+for ``torch.compile``. It generates with keys and values kept, token by token, without gradients.
 """
 # pyright: reportMissingImports=false
 
@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 Stretch = Callable[[int], None]
+TOKENS_OF_A_TEXT = 48
 
 
 class Block(nn.Module):
@@ -34,14 +35,18 @@ class Block(nn.Module):
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, time, width) -> the same."""
+    def forward(self, x: torch.Tensor, cache: list[torch.Tensor] | None = None) -> torch.Tensor:
+        """(batch, time, width) -> the same; keys and values go into a cache, if there is one."""
         batch, time_, width = x.shape
         q, k, v = (
             each.view(batch, time_, self.heads, -1).transpose(1, 2)
             for each in self.qkv(self.norm_0(x)).split(width, dim=2)
         )
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if cache is not None:
+            if cache:
+                k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
+            cache[:] = [k, v]
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=time_ > 1)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, time_, width))
         return x + self.down(functional.gelu(self.up(self.norm_1(x))))
 
@@ -64,6 +69,20 @@ class GPT(nn.Module):
         h = self.token(x) + self.position(torch.arange(x.shape[1]))
         logits = self.head(self.norm(self.blocks(h)))
         return functional.cross_entropy(logits.flatten(0, 1), y.flatten())
+
+    @torch.inference_mode()
+    def generate(self, prompt: torch.Tensor, tokens: int) -> torch.Tensor:
+        """A prompt, (batch, time) -> as many tokens after it, drawn from the model's law."""
+        caches: list[list[torch.Tensor]] = [[] for _ in self.blocks]
+        new, place, found = prompt, 0, []
+        for _ in range(tokens):
+            h = self.token(new) + self.position(torch.arange(place, place + new.shape[1]))
+            for block, cache in zip(self.blocks, caches, strict=True):
+                h = block(h, cache)
+            place += new.shape[1]
+            new = torch.multinomial(self.head(self.norm(h[:, -1])).softmax(-1), 1)
+            found.append(new)
+        return torch.cat(found, 1)
 
 
 class Residual(nn.Module):
@@ -112,6 +131,17 @@ def gpt_nano(options: argparse.Namespace) -> Stretch:
             adamw.step()
             losses.append(loss.detach())
         assert torch.isfinite(torch.stack(losses)).all()
+
+    return stretch
+
+
+def gpt_nano_generate(options: argparse.Namespace) -> Stretch:
+    model = GPT().eval()
+    prompt = torch.randint(0, 65, (1, 16))
+
+    def stretch(steps: int) -> None:
+        for _ in range(steps // TOKENS_OF_A_TEXT):
+            assert model.generate(prompt, TOKENS_OF_A_TEXT).shape == (1, TOKENS_OF_A_TEXT)
 
     return stretch
 
@@ -172,6 +202,7 @@ WORKS = {
     "resnet18_step": resnet18,
     "functorch_cnn_step": functorch_cnn,
     "lstm_step": lstm,
+    "gpt_nano_generate": gpt_nano_generate,
 }
 
 
