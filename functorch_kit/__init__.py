@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         supervise,
         sweep,
         train,
+        transforms,
         types,
     )
     from functorch_kit.generation import generate
@@ -63,6 +64,7 @@ _NAMESPACES = (
     "supervise",
     "sweep",
     "train",
+    "transforms",
     "types",
 )
 
@@ -92,6 +94,7 @@ __all__ = [
     "supervise",
     "sweep",
     "train",
+    "transforms",
     "types",
 ]
 
