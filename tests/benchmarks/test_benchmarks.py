@@ -49,6 +49,13 @@ WORKS_AND_PEERS = {
         "functorch_cnn_step": ["torch_eager", "torch_compile", "torch_channels_last"],
         "lstm_step": ["torch_eager", "torch_compile"],
     },
+    "transforms": {
+        "per_sample_gradients": ["torch_func"],
+        "clipped_sum": ["plain_gradient"],
+        "dp_step": ["opacus"],
+        "jacobian_32_2048": ["best_mode"],
+        "jacobian_2048_32": ["best_mode"],
+    },
     "program_overhead": {"program_call": ["jax_compiled_call"]},
     "sweep": {
         "spirals_64": ["hydra_basic_launcher", "process_per_job", "sequential_one_program"],
