@@ -124,7 +124,8 @@ class Backward:
         plan: of the function.
         params: the parameters.
         batch: arrays with the examples as a first axis, as many as fit in memory at once.
-        mask: 0 for examples that count for nothing, whatever they hold (examples,); None if none.
+        mask: False for examples that count for nothing, whatever they hold (examples,); None if
+            all count.
 
     Example:
         >>> loss = lambda kernel, x: jnp.sum(x @ kernel)
@@ -148,7 +149,7 @@ class Backward:
         def kept(value: Array) -> Array:
             if mask is None or not jnp.issubdtype(value.dtype, jnp.floating):
                 return value
-            return jnp.where((mask != 0).reshape(-1, *(1,) * (value.ndim - 1)), value, 0)
+            return jnp.where(mask.reshape(-1, *(1,) * (value.ndim - 1)), value, 0)
 
         self.losses = kept(losses)
         self._free = {leaf: kept(value) for leaf, value in zip(plan.free, each, strict=True)}

@@ -79,12 +79,12 @@ def clipped_grad_sum(
             # Where the norm is 0 this is 1, without a division by 0.
             factors = most / jnp.maximum(norms, most)
             if rows[1] is not None:
-                factors = jnp.where(rows[1] != 0, factors, 0)
-            present = jnp.ones_like(norms) if rows[1] is None else rows[1] != 0
+                factors = jnp.where(rows[1], factors, 0)
+            present = jnp.ones_like(norms) if rows[1] is None else rows[1]
             count = jnp.sum(present).astype(norms.dtype)
             return (backward.weighted_sum(factors), count), (norms, backward.losses)
 
-        rows = (batch, mask)
+        rows = (batch, None if mask is None else mask.astype(bool))
         size = chunk or (rows_within(memory, part, rows) if batch_size(batch, mask) else 1)
         (grads, count), (norms, losses) = in_chunks(
             part, rows, size, lambda one, other: jax.tree.map(jnp.add, one, other)

@@ -92,7 +92,7 @@ def per_example(
         def part(rows: tuple[PyTree, Array | None]) -> tuple[PyTree, PyTree]:
             return _measured(Backward(found, params, *rows), rows[1], stats)
 
-        rows = (batch, mask)
+        rows = (batch, None if mask is None else mask.astype(bool))
         size = chunk or (rows_within(memory, part, rows) if batch_size(batch, mask) else 1)
         sums, each = in_chunks(part, rows, size, _merged)
         return {name: _finished(name, sums, each) for name in stats}
@@ -113,7 +113,7 @@ def _measured(
     backward: Backward, mask: Array | None, stats: Sequence[str]
 ) -> tuple[_Sums, dict[str, Any]]:
     losses = wide_float(backward.losses)
-    present = jnp.ones_like(losses) if mask is None else (mask != 0).astype(losses.dtype)
+    present = jnp.ones_like(losses) if mask is None else mask.astype(losses.dtype)
     count = jnp.sum(present)
     each: dict[str, Any] = {}
     if "losses" in stats:

@@ -72,15 +72,15 @@ def cnn_with_batch_norm() -> Case:
 
 def cnn_by_patches() -> Case:
     model = nn.serial(
-        a=nn.conv(4, (3, 3), method="patches"),
+        a=nn.conv(4, (3, 3), padding="VALID", method="patches"),
         norm=nn.group_norm(2),
-        act=nn.relu,
+        act=nn.tanh,
         pool=nn.max_pool((2, 2)),
         back=nn.conv_transpose(2, (2, 2), strides=2),
         flatten=nn.flatten(),
         head=nn.dense(3),
     )
-    return _classifier(model, 4, 4, 2)
+    return _classifier(model, 6, 6, 2)
 
 
 def tied_language_model() -> Case:
