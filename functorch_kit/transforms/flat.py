@@ -16,11 +16,19 @@ _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2"}
 
 
 class Step(NamedTuple):
-    """One operation: its equation, and the numbers of the values that it reads and writes."""
+    """One operation: its equation, and the numbers of the values that it reads and writes.
+
+    Attributes:
+        eqn: as JAX traced it.
+        inputs: numbers of the operands.
+        outputs: numbers of the results.
+        scope: the named parts that it stands in, those around calls included.
+    """
 
     eqn: JaxprEqn
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    scope: str
 
     @property
     def name(self) -> str:
@@ -71,7 +79,7 @@ def flatten(jaxpr: ClosedJaxpr) -> Flat:
         constants[number] = value
         return number
 
-    def unfold(body: ClosedJaxpr, operands: Sequence[int]) -> list[int]:
+    def unfold(body: ClosedJaxpr, operands: Sequence[int], outer: str) -> list[int]:
         known: dict[Any, int] = dict(zip(body.jaxpr.invars, operands, strict=True))
         for variable, value in zip(body.jaxpr.constvars, body.consts, strict=True):
             known[variable] = constant(value, variable.aval)
@@ -81,17 +89,18 @@ def flatten(jaxpr: ClosedJaxpr) -> Flat:
 
         for eqn in body.jaxpr.eqns:
             inputs = tuple(map(read, eqn.invars))
-            inner = _called(eqn)
+            inner, own = _called(eqn), str(eqn.source_info.name_stack)
+            scope = f"{outer}/{own}" if outer and own else outer or own
             if inner is not None:
-                outputs = unfold(inner, inputs)
+                outputs = unfold(inner, inputs, scope)
             else:
                 outputs = [new(variable.aval) for variable in eqn.outvars]
-                steps.append(Step(eqn, inputs, tuple(outputs)))
+                steps.append(Step(eqn, inputs, tuple(outputs), scope))
             known.update(zip(eqn.outvars, outputs, strict=True))
         return [read(atom) for atom in body.jaxpr.outvars]
 
     inputs = tuple(new(variable.aval) for variable in jaxpr.jaxpr.invars)
-    outputs = tuple(unfold(jaxpr, inputs))
+    outputs = tuple(unfold(jaxpr, inputs, ""))
     return Flat(avals, inputs, outputs, constants, steps)
 
 

@@ -66,8 +66,8 @@ def jacobian(
 
     @jax.jit
     def of(x: PyTree, *args: PyTree) -> PyTree:
-        y_spec = jax.eval_shape(f, x, *args)
         _check_floats(x, "the input")
+        y_spec = jax.eval_shape(f, x, *args)
         _check_floats(y_spec, "the output")
         flat_x, unravel = ravel_pytree(x)
 

@@ -10,12 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import JaxprEqn
 
 from functorch_kit.transforms.backward import batch_size
 from functorch_kit.transforms.branches import selects_in
 from functorch_kit.transforms.errors import TransformError
-from functorch_kit.transforms.flat import Flat, execute, trace
+from functorch_kit.transforms.flat import Flat, Step, execute, trace
 from functorch_kit.types import PyTree
 
 _LIBRARY = str(Path(jax.__file__).parent)
@@ -105,7 +104,7 @@ def check_lanes(
     selects = [
         LaneFinding(
             step.name,
-            _where(step.eqn),
+            _where(step),
             f"it became a select: its condition depends on the example, so {what}",
         )
         for step, what in selects_in(flat)
@@ -138,7 +137,7 @@ def _side_by_side(
         for at, result in enumerate(together):
             away = _difference(result, _stacked([results[at] for results in alone]), tolerance)
             if away is not None:
-                found.append(LaneFinding(step.name, _where(step.eqn), _told(step.name, away)))
+                found.append(LaneFinding(step.name, _where(step), _told(step.name, away)))
                 break
     return found
 
@@ -155,7 +154,7 @@ def _batched(
         other = next((step for step, small in pairs if step.name != small.name), whole.steps[-1])
         raise TransformError(
             f"check_lanes: with a batch of one the function goes another way from {other.name}"
-            f" {_where(other.eqn)} on: give a function of one example, without batched=True"
+            f" {_where(other)} on: give a function of one example, without batched=True"
         )
     leaves = jax.tree.leaves(batch)
     lanes = []
@@ -182,12 +181,12 @@ def _batched(
                 gone = any(axes.get(number) is not None for number in step.inputs)
                 if gone and any(_difference(value, one, tolerance) is not None for one in each):
                     told = _over_examples(step.name)
-                    found.append(LaneFinding(step.name, _where(step.eqn), told))
+                    found.append(LaneFinding(step.name, _where(step), told))
             else:
                 merged = jnp.concatenate(each, axis) if not _is_key(value) else None
                 away = None if merged is None else _difference(value, merged, tolerance)
                 if away is not None and not found:
-                    found.append(LaneFinding(step.name, _where(step.eqn), _told(step.name, away)))
+                    found.append(LaneFinding(step.name, _where(step), _told(step.name, away)))
             axes[number] = axis
     return found
 
@@ -217,15 +216,14 @@ def _example_axis(value: Any, one: Any, size: int) -> int | None:
     return longer[0] if len(longer) == 1 and shape[longer[0]] == size * small[longer[0]] else None
 
 
-def _where(eqn: JaxprEqn) -> str:
-    """``hidden, model.py:31``: the scope, and the innermost line that is not JAX's own."""
-    scope = str(eqn.source_info.name_stack)
-    traceback = eqn.source_info.traceback
+def _where(step: Step) -> str:
+    """``hidden, model.py:31``: the part, and the innermost line that is not JAX's own."""
+    traceback = step.eqn.source_info.traceback
     for frame in [] if traceback is None else traceback.frames:
         if not frame.file_name.startswith(_LIBRARY):
             place = f"{Path(frame.file_name).name}:{frame.line_num}"
-            return f"{scope}, {place}" if scope else place
-    return scope
+            return f"{step.scope}, {place}" if step.scope else place
+    return step.scope
 
 
 def _difference(got: Any, expected: Any, tolerance: float | None) -> float | None:

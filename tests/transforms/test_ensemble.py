@@ -15,7 +15,10 @@ SIZE = 3
 
 def _model() -> Model:
     return nn.serial(
-        hidden=nn.dense(4), norm=nn.batch_norm(), drop=nn.dropout(0.3), head=nn.dense(2)
+        hidden=nn.dense(4, use_bias=False),
+        norm=nn.batch_norm(),
+        drop=nn.dropout(0.3),
+        head=nn.dense(2),
     )
 
 
