@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from functorch_kit.transforms.backward import Backward, ExampleLoss, batch_size, plan
 from functorch_kit.transforms.chunks import MEMORY, check_memory, in_chunks, rows_within
@@ -94,8 +95,8 @@ def clipped_grad_sum(
     def checked(
         params: Params,
         batch: PyTree,
-        clip_norm: float | Float[Array, ""],
-        mask: Shaped[Array, " examples"] | None = None,
+        clip_norm: ArrayLike,
+        mask: ArrayLike | None = None,
     ) -> ClippedSum:
         if isinstance(clip_norm, int | float) and not clip_norm > 0:
             raise TransformError(f"clip_norm={clip_norm}: give a norm above 0")

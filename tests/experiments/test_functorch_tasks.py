@@ -37,8 +37,8 @@ def test_per_sample_gradients_are_those_of_a_loop_in_the_same_memory_for_every_s
     found = run("per_sample_gradients")
     assert found["largest_difference_from_a_loop"] < 1e-5
     held = [value for name, value in found.items() if name.startswith("bytes_in_between")]
-    assert len(held) == 3
-    assert max(held) < 2 * min(held)
+    assert len(held) == 2
+    assert held[1] < 1.3 * held[0]
 
 
 def test_jacobians_agree_in_every_mode_and_a_bottleneck_can_be_gone_through(run: Run):
