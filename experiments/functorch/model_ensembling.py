@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> task.Figures:
     batch_spec = jax.ShapeDtypeStruct((64, *x.shape[1:]), x.dtype)
     state = members.start(jax.random.key(0), batch_spec, optimizer, hparams)
     generator = np.random.default_rng(0)
+    losses = jnp.zeros(size)
     for _ in range(steps):
         rows = generator.integers(0, len(x), (size, 64))
         state, losses = step(hparams, state, {"x": x[rows], "y": y[rows]})

@@ -178,7 +178,7 @@ class Backward:
         leaves = list(self._leaves)
         for leaf, value in zip(self._plan.free, free, strict=True):
             leaves[leaf] = value
-        at = {site.index: number for number, site in enumerate(self._plan.sites)}
+        at = {site.place: number for number, site in enumerate(self._plan.sites)}
         met: list[Array] = []
 
         def instead(index: int, operands: list[Any]) -> list[Any] | None:
@@ -248,7 +248,7 @@ class Backward:
 
 
 def _zeros(step: Step) -> Array:
-    aval = step.eqn.outvars[0].aval
+    aval = step.result()
     return jnp.zeros(aval.shape, aval.dtype)
 
 
@@ -287,5 +287,5 @@ def _sites(flat: Flat, leaves: int) -> tuple[list[Site], list[int]]:
 def _moves(step: Step) -> bool:
     if len(step.inputs) != 1 or len(step.outputs) != 1 or step.name not in _MOVES:
         return False
-    before, after = step.eqn.invars[0].aval, step.eqn.outvars[0].aval
+    before, after = step.operand(0), step.result()
     return before.size == after.size and jnp.issubdtype(after.dtype, jnp.floating)

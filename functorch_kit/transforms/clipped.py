@@ -23,13 +23,13 @@ class ClippedSum(NamedTuple):
         grads: of the parameters' structure.
         norms: of each example's gradient before it was clipped (examples,); 0 where the mask is.
         losses: (examples,); 0 where the mask is.
-        count: how many examples the mask let through, shape ().
+        drawn: how many examples the mask let through, shape ().
     """
 
     grads: Params
     norms: Float[Array, " examples"]
     losses: Float[Array, " examples"]
-    count: Float[Array, ""]
+    drawn: Float[Array, ""]
 
 
 def clipped_grad_sum(
@@ -82,15 +82,15 @@ def clipped_grad_sum(
             if rows[1] is not None:
                 factors = jnp.where(rows[1], factors, 0)
             present = jnp.ones_like(norms) if rows[1] is None else rows[1]
-            count = jnp.sum(present).astype(norms.dtype)
-            return (backward.weighted_sum(factors), count), (norms, backward.losses)
+            drawn = jnp.sum(present).astype(norms.dtype)
+            return (backward.weighted_sum(factors), drawn), (norms, backward.losses)
 
         rows = (batch, None if mask is None else mask.astype(bool))
         size = chunk or (rows_within(memory, part, rows) if batch_size(batch, mask) else 1)
-        (grads, count), (norms, losses) = in_chunks(
+        (grads, drawn), (norms, losses) = in_chunks(
             part, rows, size, lambda one, other: jax.tree.map(jnp.add, one, other)
         )
-        return ClippedSum(grads, norms, losses, count)
+        return ClippedSum(grads, norms, losses, drawn)
 
     def checked(
         params: Params,

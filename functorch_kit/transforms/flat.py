@@ -35,6 +35,14 @@ class Step(NamedTuple):
         """The primitive's."""
         return self.eqn.primitive.name
 
+    def operand(self, position: int) -> Any:
+        """Shape and dtype of what it reads."""
+        return self.eqn.invars[position].aval
+
+    def result(self, position: int = 0) -> Any:
+        """Shape and dtype of what it makes."""
+        return self.eqn.outvars[position].aval
+
 
 class Flat(NamedTuple):
     """A function in steps; every value has a number.

@@ -103,7 +103,7 @@ def per_example(
 class _Sums(NamedTuple):
     """What adds up over chunks; means and deviations by Chan, Golub and LeVeque, 1983."""
 
-    count: Array
+    number: Array
     squares: Array
     mean: Params
     deviations: Params
@@ -143,13 +143,13 @@ def _measured(
 
 
 def _merged(one: _Sums, other: _Sums) -> _Sums:
-    count = one.count + other.count
-    share = other.count / jnp.maximum(count, 1)
+    count = one.number + other.number
+    share = other.number / jnp.maximum(count, 1)
     apart = jax.tree.map(jnp.subtract, other.mean, one.mean)
     deviations = one.deviations
     if jax.tree.leaves(one.deviations):
         deviations = jax.tree.map(
-            lambda a, b, d: a + b + jnp.square(d) * (one.count * share).astype(d.dtype),
+            lambda a, b, d: a + b + jnp.square(d) * (one.number * share).astype(d.dtype),
             one.deviations,
             other.deviations,
             apart,
@@ -163,14 +163,14 @@ def _finished(name: str, sums: _Sums, each: dict[str, Any]) -> Any:
         case "mean":
             return sums.mean
         case "variance":
-            return jax.tree.map(lambda d: d / (sums.count - 1).astype(d.dtype), sums.deviations)
+            return jax.tree.map(lambda d: d / (sums.number - 1).astype(d.dtype), sums.deviations)
         case "noise_scale":
             mean_square = sum(
-                jnp.sum(jnp.square(wide_float(leaf))).astype(sums.count.dtype)
+                jnp.sum(jnp.square(wide_float(leaf))).astype(sums.number.dtype)
                 for leaf in jax.tree.leaves(sums.mean)
             )
-            trace = (sums.squares - sums.count * mean_square) / (sums.count - 1)
-            squared = mean_square - trace / sums.count
+            trace = (sums.squares - sums.number * mean_square) / (sums.number - 1)
+            squared = mean_square - trace / sums.number
             return NoiseScale(trace / squared, trace, squared)
         case _:
             return each[name]

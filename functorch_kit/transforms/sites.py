@@ -25,14 +25,14 @@ class Site(NamedTuple):
     """A step that is linear in a parameter, of which an example gives the other operand.
 
     Attributes:
-        index: the step's place.
+        place: the step's, in the row.
         step: a matrix product, a convolution, or a look-up of rows.
         position: which operand the parameter is.
         leaf: which leaf of the parameters it is.
         chain: the steps that lead from the leaf to it: reshapes and the like, each of one operand.
     """
 
-    index: int
+    place: int
     step: Step
     position: int
     leaf: int
@@ -41,7 +41,7 @@ class Site(NamedTuple):
     @property
     def weight_aval(self) -> Any:
         """Shape and dtype of the operand."""
-        aval = self.step.eqn.invars[self.position].aval
+        aval = self.step.operand(self.position)
         return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
@@ -59,13 +59,13 @@ def has_rule(step: Step, position: int) -> bool:
         case "dot_general":
             return not params["dimension_numbers"][1][0]
         case "conv_general_dilated":
-            kernel = step.eqn.invars[1].aval.shape
+            kernel = step.operand(1).shape
             window = [kernel[axis] for axis in params["dimension_numbers"].rhs_spec[2:]]
             # Each of its elements is a slice for the compiler.
             return position == 1 and params["batch_group_count"] == 1 and math.prod(window) <= 128
         case "gather":
-            numbers, rows = params["dimension_numbers"], step.eqn.invars[0].aval.shape
-            rank = len(step.eqn.outvars[0].aval.shape)
+            numbers, rows = params["dimension_numbers"], step.operand(0).shape
+            rank = len(step.result().shape)
             return (
                 position == 0
                 and numbers.collapsed_slice_dims == (0,)
@@ -182,7 +182,7 @@ def _dense_rows(site: Site, x: Array, g: Array) -> tuple[Array, Array]:
 def _dense_axes(site: Site, position: int) -> tuple[tuple[int, ...], list[int]]:
     """Axes of an operand that are contracted, and the others."""
     contracted = tuple(site.step.eqn.params["dimension_numbers"][0][position])
-    rank = len(site.step.eqn.invars[position].aval.shape)
+    rank = len(site.step.operand(position).shape)
     return contracted, [axis for axis in range(rank) if axis not in contracted]
 
 

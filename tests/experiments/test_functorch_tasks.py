@@ -2,7 +2,7 @@
 
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     standard_promotion: None,
-) -> Run:
+) -> Iterator[Run]:
     """``run("jacobians")``: the figures that a script prints with --quick."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
 

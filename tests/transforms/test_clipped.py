@@ -43,7 +43,7 @@ def test_the_sum_is_that_of_a_loop(
     found = transforms.clipped_grad_sum(made.loss, chunk=3)(made.params, made.batch, clip)
     _close(found.grads, _expected(each, clip, np.ones(cases.EXAMPLES)))
     np.testing.assert_allclose(found.norms, cases.norms_of(each), atol=1e-10)
-    assert found.count == cases.EXAMPLES
+    assert found.drawn == cases.EXAMPLES
 
 
 def test_a_poisson_sampled_batch_adds_only_those_who_were_drawn(x64: None):
@@ -52,7 +52,7 @@ def test_a_poisson_sampled_batch_adds_only_those_who_were_drawn(x64: None):
     kept = np.array([1, 0, 0, 1, 1])
     found = transforms.clipped_grad_sum(made.loss)(made.params, made.batch, 0.5, jnp.array(kept))
     _close(found.grads, _expected(each, 0.5, kept))
-    assert found.count == 3
+    assert found.drawn == 3
     assert (np.asarray(found.norms) == 0).tolist() == [False, True, True, False, False]
 
 
@@ -74,7 +74,7 @@ def test_nobody_drawn_adds_up_to_zero(size: int):
     clipped = transforms.clipped_grad_sum(lambda w, x: jnp.tanh(w @ x))
     found = clipped(jnp.ones(2), jnp.ones((size, 2)), 1.0, jnp.zeros(size))
     assert found.grads.tolist() == [0, 0]
-    assert found.count == 0
+    assert found.drawn == 0
     assert found.norms.tolist() == [0] * size
 
 

@@ -40,7 +40,8 @@ def test_every_statistic_is_that_of_a_loop_over_the_examples(case, x64: None):
     trace = sum(leaf.var(0, ddof=1).sum() for leaf in each)
     squared = sum((leaf.mean(0) ** 2).sum() for leaf in each) - trace / cases.EXAMPLES
     scale = found["noise_scale"]
-    _close([scale.trace, scale.squared_norm, scale.scale], [trace, squared, trace / squared])
+    wanted = [np.asarray(value) for value in (trace, squared, trace / squared)]
+    _close([scale.trace, scale.squared_norm, scale.scale], wanted)
     losses = [
         made.loss(made.params, jax.tree.map(lambda leaf, at=at: leaf[at], made.batch))
         for at in range(2)

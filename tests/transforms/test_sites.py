@@ -37,10 +37,10 @@ def _check(function, x: jax.Array, kernel: jax.Array) -> None:
     step = next(step for step in reversed(flat.steps) if has_rule(step, _position(step, kernel)))
     position = _position(step, kernel)
     site = Site(0, step, position, 0, ())
-    shapes = [variable.aval.shape for variable in step.eqn.invars]
+    shapes = [step.operand(at).shape for at in range(2)]
     met = jax.vmap(lambda x: _operand(flat, step, position, x, kernel))(x)
     assert met.shape[1:] == shapes[1 - position]
-    g = _normal(3, 3, *step.eqn.outvars[0].aval.shape)
+    g = _normal(3, 3, *step.result().shape)
 
     def output(kernel, x):
         return execute(step, [x, kernel] if position == 1 else [kernel, x])[0]
@@ -57,7 +57,7 @@ def _check(function, x: jax.Array, kernel: jax.Array) -> None:
 
 
 def _position(step, kernel: jax.Array) -> int:
-    sizes = [variable.aval.size for variable in step.eqn.invars]
+    sizes = [step.operand(at).size for at in range(len(step.inputs))]
     return 1 if len(sizes) < 2 or sizes[1] == kernel.size else 0
 
 

@@ -52,11 +52,12 @@ def functorch_cnn(size: int = 64) -> Case:
 
 
 def repeated(step: Callable[..., object], *arguments: object) -> Stretch:
-    """The same step again and again, each waited for: results of 300 MB must not pile up."""
+    """The same program again and again, each waited for: results of 300 MB must not pile up."""
+    program = fk.program.compile(step, *arguments, name="step")
 
     def stretch(steps: int) -> None:
         for _ in range(steps):
-            jax.block_until_ready(step(*arguments))
+            jax.block_until_ready(program(*arguments))
 
     return stretch
 
@@ -68,7 +69,8 @@ def per_sample_gradients() -> Stretch:
 
 def clipped_sum() -> Stretch:
     case = functorch_cnn()
-    return repeated(fk.transforms.clipped_grad_sum(case.loss), case.params, case.batch, 1.0)
+    clipped = fk.transforms.clipped_grad_sum(case.loss)
+    return repeated(lambda params, batch: clipped(params, batch, 1.0), case.params, case.batch)
 
 
 def plain_gradient() -> Stretch:
@@ -79,7 +81,7 @@ def plain_gradient() -> Stretch:
         logits = case.apply(params, batch["x"])
         return jnp.mean(fk.losses.softmax_cross_entropy(logits, batch["y"]))
 
-    return repeated(jax.jit(jax.grad(value)), case.params, case.batch)
+    return repeated(jax.grad(value), case.params, case.batch)
 
 
 def dp_step() -> Stretch:
@@ -87,7 +89,6 @@ def dp_step() -> Stretch:
     case = functorch_cnn()
     clipped = fk.transforms.clipped_grad_sum(case.loss)
 
-    @jax.jit
     def step(params, batch, key):
         key, own = jax.random.split(key)
         leaves, structure = jax.tree.flatten(clipped(params, batch, 1.0).grads)
@@ -97,11 +98,12 @@ def dp_step() -> Stretch:
         return jax.tree.map(lambda p, g: p - 0.05 / 64 * g, params, slope), key
 
     params, key = case.params, jax.random.key(2)
+    program = fk.program.compile(step, params, case.batch, key, name="step")
 
     def stretch(steps: int) -> None:
         nonlocal params, key
         for _ in range(steps):
-            params, key = step(params, case.batch, key)
+            params, key = program(params, case.batch, key)
         jax.block_until_ready(params)
 
     return stretch
@@ -117,7 +119,7 @@ def jacobian(inputs: int, outputs: int, transform: Callable[..., Callable[..., o
 
 def _best_mode(inputs: int, outputs: int) -> Stretch:
     better = jax.jacfwd if inputs < outputs else jax.jacrev
-    return jacobian(inputs, outputs, lambda f: jax.jit(better(f)))
+    return jacobian(inputs, outputs, better)
 
 
 WORKS = {
