@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -182,6 +184,34 @@ def explicit_padding(
     return [(before, after) for before, after in pairs]
 
 
+_AT_ONCE: ContextVar[int] = ContextVar("functorch_kit_examples_at_once", default=1)
+
+
+@contextmanager
+def examples_at_once(count: int) -> Iterator[None]:
+    """Tell convolutions, which see one example, how many of them a ``jax.vmap`` puts side by side.
+
+    The method ``auto`` then chooses for all of them together.
+
+    Args:
+        count: by how much the batch is larger than what is seen.
+
+    Example:
+        >>> spec = jax.ShapeDtypeStruct((1, 32, 32, 32), jnp.float32)
+        >>> layer = conv(4, (3, 3))
+        >>> params, _ = jax.eval_shape(layer.init, jax.random.key(0), spec)
+        >>> with examples_at_once(512):
+        ...     text = str(jax.make_jaxpr(layer.apply)(params, (), spec))
+        >>> "conv_general_dilated" in text
+        True
+    """
+    token = _AT_ONCE.set(_AT_ONCE.get() * count)
+    try:
+        yield
+    finally:
+        _AT_ONCE.reset(token)
+
+
 def _use_patches(method, groups, x, kernel, strides, pads, dilation) -> bool:
     if method != "auto" or groups != 1:
         if method == "patches" and groups != 1:
@@ -190,7 +220,7 @@ def _use_patches(method, groups, x, kernel, strides, pads, dilation) -> bool:
     if jax.default_backend() != "cpu":
         return False
     out = out_space(x.shape[1:-1], kernel.shape[:-2], strides, pads, dilation)
-    patch_elements = x.shape[0] * math.prod(out) * math.prod(kernel.shape[:-1])
+    patch_elements = _AT_ONCE.get() * x.shape[0] * math.prod(out) * math.prod(kernel.shape[:-1])
     few = math.prod(kernel.shape[:-2]) <= _PATCH_SLICES
     return few and patch_elements * x.dtype.itemsize <= _PATCH_BYTES_ON_CPU
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from functorch_kit.nn.conv import examples_at_once
 from functorch_kit.transforms.errors import TransformError
 from functorch_kit.transforms.flat import Flat, Step, evaluate, execute, trace
 from functorch_kit.transforms.sites import Meeting, Site, has_rule
@@ -52,13 +53,14 @@ class Plan(NamedTuple):
         return [at for at, site in enumerate(self.sites) if site.leaf == leaf]
 
 
-def plan(f: ExampleLoss, params: Params, batch: PyTree) -> Plan:
+def plan(f: ExampleLoss, params: Params, batch: PyTree, at_once: int = 1) -> Plan:
     """Trace the function for one example of a batch, and find its sites.
 
     Args:
         f: the loss of one example.
         params: or their specs.
         batch: arrays with the examples as a first axis, or their specs.
+        at_once: how many examples will be side by side, for layers that choose by the size.
 
     Raises:
         TransformError: the loss is no single float, a leaf of the parameters is no float, or the
@@ -78,7 +80,8 @@ def plan(f: ExampleLoss, params: Params, batch: PyTree) -> Plan:
             )
     batch_size(batch)
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
-    flat, loss = trace(f, params, example)
+    with examples_at_once(at_once):
+        flat, loss = trace(f, params, example)
     is_one = isinstance(loss, jax.ShapeDtypeStruct) and loss.shape == ()
     if not is_one or not jnp.issubdtype(loss.dtype, jnp.floating):
         told = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", loss)

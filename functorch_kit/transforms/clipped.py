@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from functorch_kit.transforms.backward import Backward, ExampleLoss, batch_size, plan
-from functorch_kit.transforms.chunks import MEMORY, check_memory, in_chunks, rows_within
+from functorch_kit.transforms.backward import Backward, ExampleLoss
+from functorch_kit.transforms.chunks import MEMORY, check_memory
 from functorch_kit.transforms.errors import TransformError
+from functorch_kit.transforms.examples import over_examples
 from functorch_kit.types import Params, PyTree
 
 
@@ -71,24 +72,25 @@ def clipped_grad_sum(
 
     @jax.jit
     def clipped(params: Params, batch: PyTree, clip_norm: Array, mask: Array | None) -> ClippedSum:
-        found = plan(f, params, batch)
-
-        def part(rows: tuple[PyTree, Array | None]) -> tuple[Any, Any]:
-            backward = Backward(found, params, *rows)
+        def reduce(backward: Backward, mask: Array | None) -> tuple[Any, Any]:
             norms = jnp.sqrt(backward.squared_norms())
             most = clip_norm.astype(norms.dtype)
             # Where the norm is 0 this is 1, without a division by 0.
             factors = most / jnp.maximum(norms, most)
-            if rows[1] is not None:
-                factors = jnp.where(rows[1], factors, 0)
-            present = jnp.ones_like(norms) if rows[1] is None else rows[1]
-            drawn = jnp.sum(present).astype(norms.dtype)
+            if mask is not None:
+                factors = jnp.where(mask, factors, 0)
+            drawn = jnp.sum(jnp.ones_like(norms) if mask is None else mask).astype(norms.dtype)
             return (backward.weighted_sum(factors), drawn), (norms, backward.losses)
 
-        rows = (batch, None if mask is None else mask.astype(bool))
-        size = chunk or (rows_within(memory, part, rows) if batch_size(batch, mask) else 1)
-        (grads, drawn), (norms, losses) = in_chunks(
-            part, rows, size, lambda one, other: jax.tree.map(jnp.add, one, other)
+        (grads, drawn), (norms, losses) = over_examples(
+            f,
+            reduce,
+            lambda one, other: jax.tree.map(jnp.add, one, other),
+            params,
+            batch,
+            mask,
+            memory,
+            chunk,
         )
         return ClippedSum(grads, norms, losses, drawn)
 

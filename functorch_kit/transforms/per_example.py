@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from functorch_kit.transforms.backward import Backward, ExampleLoss, batch_size, plan
-from functorch_kit.transforms.chunks import MEMORY, check_memory, in_chunks, rows_within
+from functorch_kit.transforms.backward import Backward, ExampleLoss
+from functorch_kit.transforms.chunks import MEMORY, check_memory
 from functorch_kit.transforms.errors import TransformError
+from functorch_kit.transforms.examples import over_examples
 from functorch_kit.types import Params, PyTree, wide_float
 
 STATS = ("losses", "grads", "norms", "mean", "variance", "noise_scale")
@@ -87,14 +88,16 @@ def per_example(
     def measure(
         params: Params, batch: PyTree, mask: Shaped[Array, " examples"] | None = None
     ) -> dict[str, Any]:
-        found = plan(f, params, batch)
-
-        def part(rows: tuple[PyTree, Array | None]) -> tuple[PyTree, PyTree]:
-            return _measured(Backward(found, params, *rows), rows[1], stats)
-
-        rows = (batch, None if mask is None else mask.astype(bool))
-        size = chunk or (rows_within(memory, part, rows) if batch_size(batch, mask) else 1)
-        sums, each = in_chunks(part, rows, size, _merged)
+        sums, each = over_examples(
+            f,
+            lambda backward, mask: _measured(backward, mask, stats),
+            _merged,
+            params,
+            batch,
+            mask,
+            memory,
+            chunk,
+        )
         return {name: _finished(name, sums, each) for name in stats}
 
     return measure

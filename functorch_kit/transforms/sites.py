@@ -105,8 +105,10 @@ class Meeting:
             return jax.vmap(lambda zero, i, rows: zero.at[i].add(rows, mode="drop"))(
                 zeros, index, g
             )
-        found = _product(*self._rows(), self.site)
-        return jax.vmap(lambda one: _kernel_layout(self.site, one))(found)
+        pieces, g = self._rows()
+        found = [_product(x, g, self.site) for x in pieces]
+        together = found[0] if len(found) == 1 else jnp.concatenate(found, 2)
+        return jax.vmap(lambda one: _kernel_layout(self.site, one))(together)
 
     def squared_norms(self) -> Float[Array, " examples"]:
         """Of these gradients (examples,), from products among the rows: nothing is materialised."""
@@ -117,18 +119,17 @@ class Meeting:
             inside = (index < self.site.weight_aval.shape[0]) & (index >= 0)
             products = jnp.einsum("btf,bsf->bts", g, g)
             return jnp.sum(jnp.where(same & inside[:, :, None], products, 0), (1, 2))
-        x, g = (wide_float(each) for each in self._rows())
-        if x.shape[2] == 1:
-            squares = [jnp.sum(jnp.square(each), (2, 3)) for each in (x, g)]
-            return jnp.sum(squares[0] * squares[1], 1)
-        grams = [jnp.einsum("bktf,bksf->bkts", each, each) for each in (x, g)]
-        return jnp.sum(grams[0] * grams[1], (1, 2, 3))
+        pieces, g = self._rows()
+        of_x = _gram(pieces[0])
+        for piece in pieces[1:]:
+            of_x = of_x + _gram(piece)
+        return jnp.sum(of_x * _gram(g).astype(of_x.dtype), (1, 2, 3))
 
     def weighted_sum(self, weight: Float[Array, " examples"]) -> Array:
         """The sum over the examples of weight (examples,) times gradient."""
         scale = weight.astype(self.g.dtype).reshape(-1, *(1,) * (self.g.ndim - 1))
         if self.site.step.name == "dot_general":
-            x, g = (each[:, 0] for each in self._rows(self.g * scale))
+            (x,), g = self._rows(self.g * scale)
             # As rows of one matrix: a contraction over two axes is slow on a CPU.
             x, g = (each.reshape(-1, each.shape[-1]) for each in (x, g))
             return _kernel_layout(self.site, _product(x[None, None], g[None, None], self.site)[0])
@@ -143,17 +144,21 @@ class Meeting:
         if self.site.step.name == "gather":
             rows, table = self.x.size // len(self.x), self.site.weight_aval
             return rows**2 < table.shape[0]
-        x, g = jax.eval_shape(self._rows)
-        rows, inputs, outputs = x.shape[2], x.shape[3], g.shape[3]
+        pieces, g = jax.eval_shape(self._rows)
+        rows, inputs, outputs = g.shape[2], sum(x.shape[3] for x in pieces), g.shape[3]
         return rows * (inputs + outputs) <= inputs * outputs or rows == 1
 
     def _output(self, x: Array, kernel: Array) -> Array:
         operands = [x, kernel] if self.site.position == 1 else [kernel, x]
         return execute(self.site.step, operands)[0]
 
-    def _rows(self, g: Array | None = None) -> tuple[Array, Array]:
-        """Input and output gradient as (examples, groups, rows, features)."""
-        rows = _patches if self.site.step.name == "conv_general_dilated" else _dense_rows
+    def _rows(self, g: Array | None = None) -> tuple[list[Array], Array]:
+        """Input and output gradient as (examples, groups, rows, features).
+
+        The input in pieces that follow each other: of a patch, which would have to be put together,
+        products are taken piece by piece.
+        """
+        rows = _window_rows if self.site.step.name == "conv_general_dilated" else _dense_rows
         return rows(self.site, self.x, self.g if g is None else g)
 
 
@@ -168,7 +173,15 @@ def _product(x: Array, g: Array, site: Site) -> Array:
     return found.astype(site.weight_aval.dtype)
 
 
-def _dense_rows(site: Site, x: Array, g: Array) -> tuple[Array, Array]:
+def _gram(rows: Array) -> Array:
+    """The products of all rows with each other (examples, groups, rows, rows)."""
+    rows = wide_float(rows)
+    if rows.shape[2] == 1:
+        return jnp.sum(jnp.square(rows), 3, keepdims=True)
+    return jnp.einsum("bktf,bksf->bkts", rows, rows)
+
+
+def _dense_rows(site: Site, x: Array, g: Array) -> tuple[list[Array], Array]:
     contracted, free = _dense_axes(site, 1 - site.position)
     rows = [x.shape[1 + axis] for axis in free]
     x = x.transpose(0, *(1 + axis for axis in free), *(1 + axis for axis in contracted))
@@ -176,7 +189,7 @@ def _dense_rows(site: Site, x: Array, g: Array) -> tuple[Array, Array]:
     if site.position == 0:  # the parameter's axes come first in the output
         outputs = g.ndim - 1 - len(rows)
         g = g.transpose(0, *range(1 + outputs, g.ndim), *range(1, 1 + outputs))
-    return x, g.reshape(len(g), 1, math.prod(rows), -1)
+    return [x], g.reshape(len(g), 1, math.prod(rows), -1)
 
 
 def _dense_axes(site: Site, position: int) -> tuple[tuple[int, ...], list[int]]:
@@ -186,8 +199,8 @@ def _dense_axes(site: Site, position: int) -> tuple[tuple[int, ...], list[int]]:
     return contracted, [axis for axis in range(rank) if axis not in contracted]
 
 
-def _patches(site: Site, x: Array, g: Array) -> tuple[Array, Array]:
-    """Every window of the input as one row."""
+def _window_rows(site: Site, x: Array, g: Array) -> tuple[list[Array], Array]:
+    """The input under each element of the window: a patch, piece by piece."""
     params = site.step.eqn.params
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
 
@@ -195,34 +208,27 @@ def _patches(site: Site, x: Array, g: Array) -> tuple[Array, Array]:
         batch, channel, *space = spec
         return array.transpose(0, *(1 + axis for axis in (batch, *space, channel)))
 
+    def rows(array: Array) -> Array:
+        array = array.reshape(len(array), -1, groups, array.shape[-1] // groups)
+        return array.transpose(0, 2, 1, 3)
+
     x, g = channels_last(x, numbers.lhs_spec), channels_last(g, numbers.out_spec)
-    kernel = site.weight_aval.shape
-    window = [kernel[axis] for axis in numbers.rhs_spec[2:]]
-    out = g.shape[2:-1]
+    window = [site.weight_aval.shape[axis] for axis in numbers.rhs_spec[2:]]
+    none = (0, 0, 0)
     pads = [
         (before, after, step - 1)
         for (before, after), step in zip(params["padding"], params["lhs_dilation"], strict=True)
     ]
-    none = (0, 0, 0)
     x = lax.pad(x, jnp.zeros((), x.dtype), (none, none, *pads, none))
 
     def shifted(offset: tuple[int, ...]) -> Array:
-        steps, spaced = params["window_strides"], params["rhs_dilation"]
+        steps, spaced, out = params["window_strides"], params["rhs_dilation"], g.shape[2:-1]
         start = [at * space for at, space in zip(offset, spaced, strict=True)]
         stop = [s + (n - 1) * step + 1 for s, n, step in zip(start, out, steps, strict=True)]
         limits = (*x.shape[:2], *stop, x.shape[-1])
         return lax.slice(x, (0, 0, *start, 0), limits, (1, 1, *steps, 1))
 
-    offsets = itertools.product(*map(range, window))
-    # (examples, rows, window, groups, channels of a group)
-    rows = math.prod((g.shape[1], *out))
-    if groups == 1:
-        patches = jnp.concatenate([shifted(offset) for offset in offsets], -1)
-        return patches.reshape(len(x), 1, rows, -1), g.reshape(len(g), 1, rows, -1)
-    patches = jnp.stack([shifted(offset) for offset in offsets], -2)
-    patches = patches.reshape(len(x), rows, math.prod(window), groups, -1)
-    patches = patches.transpose(0, 3, 1, 2, 4).reshape(len(x), groups, rows, -1)
-    return patches, g.reshape(len(g), rows, groups, -1).transpose(0, 2, 1, 3)
+    return [rows(shifted(offset)) for offset in itertools.product(*map(range, window))], rows(g)
 
 
 def _kernel_layout(site: Site, gradient: Array) -> Array:
