@@ -36,6 +36,7 @@ from functorch_kit.config import (
     to_dict,
     traced,
 )
+from functorch_kit.config.models import MODELS, VGG11, AlexNet, CharRNN, Inception
 from functorch_kit.data import DataError
 from functorch_kit.errors import UserError
 
@@ -46,7 +47,13 @@ SMALL: dict[str, Any] = {
     "model=cnn": CNN(features=(2,), dense=4),
     "model=mlp": MLP_OF_4,
     "model=resnet18": ResNet18(width=2),
-    "model=gpt_nano": GPTNano(layers=1, heads=1, width=2, dropout=0.1),
+    "model=gpt_nano": GPTNano(layers=1, heads=2, width=4, dropout=0.1),
+    "model=char_rnn": CharRNN(layers=1, width=2, dropout=0.1),
+    "model=alexnet": AlexNet(dense=2),
+    "model=vgg11": VGG11(dense=2),
+    "model=inception": Inception(),
+    "model=vit_ti16": MODELS["vit_ti16"](layers=1, heads=1, width=4, patch=4, dropout=0.1),
+    "model=mixer_s16": MODELS["mixer_s16"](1, 4, 4, 2, 2, dropout=0.1),
     "data=synthetic_images": SyntheticImages(count=40, shape=(4, 4, 1), classes=4),
     "data=gaussian": Gaussian(count=16, inputs=5, outputs=2),
     "data=spirals": Spirals(count=40, validation=0.2, test=0.2),
@@ -56,7 +63,15 @@ SMALL: dict[str, Any] = {
     "schedule=piecewise": Piecewise(warmup_steps=10),
 }
 # What only goes with one another.
-PARTNER = {"model=gpt_nano": {"data": Text()}, "data=text": {"model": SMALL["model=gpt_nano"]}}
+LARGE_IMAGES = {"data": SyntheticImages(count=20, shape=(64, 64, 3), classes=2)}
+PARTNER = {
+    "model=gpt_nano": {"data": Text()},
+    "model=char_rnn": {"data": Text()},
+    "data=text": {"model": SMALL["model=gpt_nano"]},
+    **dict.fromkeys(("model=alexnet", "model=vgg11", "model=inception"), LARGE_IMAGES),
+}
+# Published sizes are settings of one of these at other defaults, which test_init_from compares.
+SIZES = {f"model={name}" for name in MODELS} - {*SMALL}
 OTHER = {
     "train.form": "single",
     "train.best": "accuracy",
@@ -79,6 +94,8 @@ OTHER = {
     "model.position": "rotary",
     "model.mlp": "swiglu",
     "model.ending": "zero",
+    "model.kv_heads": 1,
+    "model.patch": 2,
     "schedule.boundaries": [1, 2],
 }
 LONGER = {"model.features", "model.hidden"}
@@ -89,14 +106,14 @@ AROUND = Train(
 )  # fmt: skip
 # Each with the values it needs around it; `data.path` is what the tests of Npz are about, and
 # `data.tokenizer` what those of vocabularies are; most optimizers have their own in
-# test_optimizers, and data in files in test_data_settings.
+# test_optimizers, data in files in test_data_settings, `init_from` in test_init_from.
 IN_FILES = {f"data={name}" for name in ("idx", "cifar", "images", "npy", "table", "tokens")}
 ALL = [
     (name, slot.choice)
     for name, places in slots().items()
     for slot in places
-    if name not in ("data.path", "data.tokenizer")
-    and slot.choice not in IN_FILES
+    if name not in ("data.path", "data.tokenizer", "init_from")
+    and slot.choice not in IN_FILES | SIZES
     and (slot.choice in ("optimizer=sgd", "optimizer=adamw") or "optimizer=" not in slot.choice)
 ]
 
@@ -163,6 +180,8 @@ def test_every_setting_changes_something(name: str, choice: str, npz_file: str):
         base.train = AROUND
     elif choice:
         section = SMALL.get(choice) or GROUPS[group][option]()
+        if name == "model.rotary_base":
+            section = dataclasses.replace(section, position="rotary")
         base = dataclasses.replace(base, **{group: section}, **PARTNER.get(choice, {}))
     if isinstance(base.data, Npz):
         base.data.path = npz_file
