@@ -108,7 +108,7 @@ def _drawn(variable: Any, key: Any, names: tuple[str, ...]) -> Any:
     if not jnp.issubdtype(spec.dtype, jax.dtypes.prng_key):
         return jnp.zeros(spec.shape, spec.dtype)
     # Without a key it is evaluation, where nothing is drawn; NNX wants one to be there.
-    own = jax.random.key(0) if key is None else part_key(key, "/".join(names))
+    own: Any = jax.random.key(0) if key is None else part_key(key, "/".join(names))
     return jnp.broadcast_to(own, spec.shape)
 
 

@@ -83,7 +83,7 @@ def _tensors(table: Any) -> dict[str, StoredTensor]:
 def _view(name: str, tensor: StoredTensor, places: Places, content: np.ndarray) -> np.ndarray:
     storage, count = tensor.storage, math.prod(tensor.shape)
     begin, room = places.get(storage.key, (0, -1))
-    if room != storage.count * storage.dtype.itemsize:
+    if room != storage.length * storage.dtype.itemsize:
         raise InteropError(f"the numbers of tensor {name[:100]!r} are missing or cut off")
     if len(tensor.shape) != len(tensor.strides) or len(tensor.shape) > 32 or not count:
         raise InteropError(f"tensor {name[:100]!r} has a shape that is none")
@@ -91,7 +91,7 @@ def _view(name: str, tensor: StoredTensor, places: Places, content: np.ndarray) 
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
     )
     # Nor more numbers than there are: one of them could stand for as many as one likes.
-    if last >= storage.count or count > storage.count:
+    if last >= storage.length or count > storage.length:
         raise InteropError(f"tensor {name[:100]!r} reaches beyond its numbers")
     row = content[begin : begin + room].view(storage.dtype)[tensor.offset :]
     strides = [stride * storage.dtype.itemsize for stride in tensor.strides]

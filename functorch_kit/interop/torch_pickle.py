@@ -35,11 +35,11 @@ _DTYPES: dict[str, Any] = {
 
 
 class Storage(NamedTuple):
-    """A row of numbers in the file: its dtype, its name there, and how many they are."""
+    """A row of numbers in the file: its dtype, its name there, and how many it has."""
 
     dtype: np.dtype
     key: str
-    count: int
+    length: int
 
 
 class StoredTensor(NamedTuple):

@@ -104,7 +104,9 @@ def test_a_run_that_stopped_and_went_on_ends_with_the_bits_of_one_that_did_not(
 
 def test_lanes_of_a_sweep_are_their_solo_runs(net: Net):
     shared = fit_arguments(net)
-    jobs = [shared | {"hparams": {"learning_rate": rate}} for rate in (0.02, 0.05)]
+    jobs: list[dict[str, Any]] = [
+        shared | {"hparams": {"learning_rate": rate}} for rate in (0.02, 0.05)
+    ]
     result = fk.sweep.run(jobs, mode="lanes", devices=1, say=None)
     assert result.compiles == 1
     for job, arguments in zip(result.jobs, jobs, strict=True):
