@@ -71,9 +71,10 @@ def begun(model: Model, found: interop.Found) -> Model:
     """The model, whose first parameters and state are those that were found.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from functorch_kit import nn
         >>> found = interop.Found({"params/bias": np.ones(2, np.float32)}, ())
-        >>> params, _ = begun(nn.dense(2), found).init(jax.random.key(0), np.ones((1, 3)))
+        >>> params, _ = begun(nn.dense(2), found).init(jax.random.key(0), jnp.ones((1, 3)))
         >>> params["bias"].tolist()
         [1.0, 1.0]
     """

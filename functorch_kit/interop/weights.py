@@ -30,6 +30,7 @@ def own_table(config: Any, params: Params, model_state: ModelState) -> Table:
         model_state: its state, or its shapes.
 
     Example:
+        >>> import numpy as np
         >>> table = own_table(None, {"head": {"bias": np.zeros(2)}}, ())
         >>> list(table.write({"head": {"bias": np.zeros(2)}}, ()))
         ['params/head/bias']
@@ -122,7 +123,7 @@ def load(
             classes.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, numpy as np
         >>> path, params = Path(tempfile.mkdtemp()) / "params.safetensors", {"bias": np.ones(2)}
         >>> own_table(None, params, ()).save(path, params, ())
         >>> load(path, None, {"bias": np.zeros(2)}, ())[0]["bias"].tolist()
