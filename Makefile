@@ -85,7 +85,7 @@ $(VENV)/.experiments: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml
-	@$(VENV)/bin/python $(PIP_INSTALL) -e '.[data,experiments,test]'
+	@$(VENV)/bin/python $(PIP_INSTALL) -e '.[data,experiments,interop,test]'
 	@touch $@ $(VENV)/.experiments
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml

@@ -4,6 +4,7 @@ python experiments/train.py                                     a CNN on scanned
 python experiments/train.py experiment=digits_mlp seed=1        another configuration from conf/
 python experiments/train.py model=mlp optimizer.learning_rate=3e-4 train.steps=800
 python experiments/train.py resume=runs/<run> train.steps=800   go on with a run
+python experiments/train.py model=resnet18 init_from=resnet18.pth train.frozen=[stem]   fine-tune
 python experiments/train.py supervise=true run_dir=runs/a       start again after a crash
 python experiments/train.py -m seed=0,1,2                       several runs, one after another
 python experiments/train.py -m seed=0,1,2 hydra/launcher=lanes  as lanes of one program
@@ -99,6 +100,8 @@ def train(training: Training, job: frame.Job) -> float | None:
     folder = config.run_dir if config.resume else job.folder or config.run_dir
     folder = folder or new_run_dir(config)
     if not config.quiet:
+        for note in experiment.notes:
+            print(f"init_from: {note}")
         print(f"run folder: {folder}")
     page = functools.partial(worst_mistakes, experiment)
     result = experiment.fit(run_dir=folder, page=page)

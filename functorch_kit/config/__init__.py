@@ -34,6 +34,7 @@ from functorch_kit.config.data_sets import (
 )
 from functorch_kit.config.errors import ConfigError
 from functorch_kit.config.listing import describe
+from functorch_kit.config.models import CNN, MLP, MODELS, GPTNano, ResNet18
 from functorch_kit.config.optimizers import OPTIMIZERS, SGD, Adam, AdamW
 from functorch_kit.config.runs import load_run, new_run_dir, resumed
 from functorch_kit.config.schedules import (
@@ -45,16 +46,7 @@ from functorch_kit.config.schedules import (
     Warmup,
     WarmupStableDecay,
 )
-from functorch_kit.config.schema import (
-    CNN,
-    GROUPS,
-    MLP,
-    Config,
-    GPTNano,
-    ResNet18,
-    Train,
-    choice_of,
-)
+from functorch_kit.config.schema import GROUPS, Config, Train, choice_of
 from functorch_kit.config.settings import Setting, setting
 from functorch_kit.config.together import better
 from functorch_kit.config.training import OF_WHOLE_RUNS
@@ -68,6 +60,7 @@ __all__ = [
     "CNN",
     "GROUPS",
     "MLP",
+    "MODELS",
     "OF_WHOLE_RUNS",
     "OPTIMIZERS",
     "SGD",

@@ -16,8 +16,8 @@ def groups(schema: type = Config) -> dict[str, list[str]]:
     """Group -> names of its choices.
 
     Example:
-        >>> groups()["model"]
-        ['cnn', 'mlp', 'resnet18', 'gpt_nano']
+        >>> groups()["schedule"][:3]
+        ['constant', 'warmup', 'linear']
     """
     names = [field.name for field in dataclasses.fields(schema)]
     return {name: list(GROUPS[name]) for name in names if name in GROUPS}

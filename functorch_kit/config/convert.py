@@ -90,8 +90,8 @@ def slots(schema: type = Config) -> dict[str, list[Slot]]:
     """Every setting of a schema by its dotted name, whatever is chosen in its groups.
 
     Example:
-        >>> [slot.choice for slot in slots()["model.dropout"]], len(slots()["seed"])
-        (['model=cnn', 'model=mlp', 'model=gpt_nano'], 1)
+        >>> [slot.choice for slot in slots()["model.features"]], len(slots()["seed"])
+        (['model=cnn'], 1)
     """
     found: dict[str, list[Slot]] = {}
 

@@ -11,24 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from functorch_kit import checkpoint, data, models, train
+from functorch_kit import checkpoint, data, train
+from functorch_kit.config.beginning import begins_elsewhere, begun, first_weights
 from functorch_kit.config.convert import from_dict, to_dict
 from functorch_kit.config.errors import ConfigError
+from functorch_kit.config.models import GPTModel, ImageModel, TextModel
 from functorch_kit.config.optimization import make_optimizer, make_options, settings_of, traced
 from functorch_kit.config.runs import saved
 from functorch_kit.config.schema import Config, choice_of
 from functorch_kit.config.together import better
+from functorch_kit.config.zoo import zoo_config, zoo_model
 from functorch_kit.data import Data
 from functorch_kit.types import HParams, Model, Objective
 
-_MODELS: dict[str, Callable[..., Model]] = {
-    "cnn": lambda **settings: models.cnn(models.CNNConfig(**settings)),
-    "mlp": lambda **settings: models.mlp(models.MLPConfig(**settings)),
-    "resnet18": lambda **settings: models.resnet(models.ResNetConfig(depth=18, **settings)),
-    "gpt_nano": lambda **settings: models.gpt(models.GPTConfig(**settings)),
-}
-_OF_IMAGES = ("cnn", "resnet18")
-_OF_TEXT = ("gpt_nano",)
 _DATA: dict[str, Callable[..., Data]] = {
     "digits": data.digits,
     "synthetic_images": data.synthetic_images,
@@ -61,6 +56,7 @@ class Experiment:
         options: what a step does besides descending.
         task: ``"classification"`` of data with classes, ``"regression"`` to real numbers,
             ``"language model"`` of text.
+        notes: lines on what the parameters begin with, where ``init_from`` says so.
 
     Example:
         >>> from functorch_kit import config
@@ -77,6 +73,7 @@ class Experiment:
     hparams: dict[str, float]
     options: train.Options
     task: str
+    notes: tuple[str, ...] = ()
 
     @property
     def is_classification(self) -> bool:
@@ -173,14 +170,19 @@ def build(config: Config) -> Experiment:
         data.first_batch_fits(dataset.train)
     task = _task(dataset)
     _fits(config, dataset, task)
-    sizes = _sizes(dataset, task)
+    sizes, chosen = _sizes(dataset, task, config.model), choice_of(config.model)
+    first = None
+    if begins_elsewhere(config):
+        zoo = zoo_config(chosen, sizes | settings_of(config, "model", {}))
+        x_spec = dataset.train.spec["x"]
+        first = first_weights(str(config.init_from), zoo, zoo_model(zoo), x_spec)
 
     def model(hparams: HParams) -> Model:
         settings = settings_of(config, "model", hparams)
-        made = _MODELS[choice_of(config.model)](**sizes, **settings)
-        if config.train.init_scale == 1:
-            return made
-        return _scaled(made, settings_of(config, "train", hparams)["init_scale"])
+        made = zoo_model(zoo_config(chosen, sizes | settings))
+        if config.train.init_scale != 1:
+            made = _scaled(made, settings_of(config, "train", hparams)["init_scale"])
+        return begun(made, first) if first else made
 
     def objective(hparams: HParams) -> Objective:
         if task == "regression":
@@ -194,7 +196,8 @@ def build(config: Config) -> Experiment:
 
     hparams = traced(config)
     options = make_options(config)
-    return Experiment(config, dataset, model, objective, optimizer, hparams, options, task)
+    notes = first.notes if first else ()
+    return Experiment(config, dataset, model, objective, optimizer, hparams, options, task, notes)
 
 
 def _scaled(model: Model, scale: Any) -> Model:
@@ -215,11 +218,13 @@ def _task(dataset: Data) -> str:
     return "classification" if dataset.class_names else "regression"
 
 
-def _sizes(dataset: Data, task: str) -> dict[str, int]:
+def _sizes(dataset: Data, task: str, model: Any) -> dict[str, int]:
     """What a model takes over from the data."""
     if task == "language model":
-        context = dataset.train.spec["x"].shape[-1]
-        return {"vocabulary": len(dataset.vocabulary), "context": context}
+        sizes = {"vocabulary": len(dataset.vocabulary)}
+        if isinstance(model, GPTModel):
+            sizes["context"] = dataset.train.spec["x"].shape[-1]
+        return sizes
     targets = dataset.train.spec["y"]
     is_classification = task == "classification"
     return {"outputs": len(dataset.class_names) if is_classification else targets.shape[-1]}
@@ -232,15 +237,16 @@ def _fits(config: Config, dataset: Data, task: str) -> None:
     shape = x.shape[1:]
     if config.train.patience is not None and dataset.validation is None:
         raise ConfigError(f"train.patience needs a validation part, and {name} has none: give null")
-    if (chosen in _OF_TEXT) != (task == "language model"):
-        if chosen in _OF_TEXT:
+    is_of_text = isinstance(config.model, TextModel)
+    if is_of_text != (task == "language model"):
+        if is_of_text:
             raise ConfigError(f"model={chosen} needs text, and {name} has none: give data=text")
         raise ConfigError(f"model={chosen} takes numbers, and {name} is text: give model=gpt_nano")
     if task == "language model":
         return
     if not np.issubdtype(x.dtype, np.floating):
         raise ConfigError(f"x in {name} is {x.dtype}: save it as float32, scaled to about 0 to 1")
-    if chosen in _OF_IMAGES and (len(shape) != 3 or min(shape[:2]) < 2):
+    if isinstance(config.model, ImageModel) and (len(shape) != 3 or min(shape[:2]) < 2):
         raise ConfigError(
             f"model={chosen} needs images (height, width, channels) from 2×2 up, but a record of"
             f" {name} has shape {shape}: give model=mlp, say"

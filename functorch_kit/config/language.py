@@ -11,9 +11,11 @@ import optax
 
 from functorch_kit import checkpoint, models, train
 from functorch_kit.config.errors import ConfigError
+from functorch_kit.config.models import GPTModel
 from functorch_kit.config.optimization import make_optimizer, make_options, settings_of, traced
 from functorch_kit.config.runs import load_run
-from functorch_kit.config.schema import Config, GPTNano, choice_of
+from functorch_kit.config.schema import Config, choice_of
+from functorch_kit.config.zoo import zoo_config
 from functorch_kit.data import Vocabulary, vocabulary_from
 from functorch_kit.run import read_vocabulary
 from functorch_kit.types import HParams, Params
@@ -49,12 +51,12 @@ def language_model_config(config: Config, vocabulary: int) -> models.GPTConfig:
         >>> made.layers, made.context, made.vocabulary
         (2, 32, 65)
     """
-    if not isinstance(config.model, GPTNano):
+    if not isinstance(config.model, GPTModel):
         raise ConfigError(
             f"model={choice_of(config.model)} generates no text: give a run of model=gpt_nano"
         )
     sizes = {"vocabulary": vocabulary, "context": config.data.context}
-    return models.GPTConfig(**sizes, **settings_of(config, "model", {}))
+    return zoo_config(choice_of(config.model), sizes | settings_of(config, "model", {}))
 
 
 def load_language_model(run: str | Path) -> LanguageModel:

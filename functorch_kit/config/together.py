@@ -16,8 +16,9 @@ from functorch_kit.config.data_sets import (
     TeacherStudent,
 )
 from functorch_kit.config.errors import ConfigError, shown, suggestion
+from functorch_kit.config.models import GPTModel
 from functorch_kit.config.schedules import Constant, Piecewise, Warmup
-from functorch_kit.config.schema import GPTNano, choice_of
+from functorch_kit.config.schema import choice_of
 
 _MOST_BYTES = 8 << 30
 # They find the size of a step themselves, or keep it for each parameter.
@@ -46,16 +47,7 @@ def go_together(config: Any) -> None:
         say
     """
     _of_data(getattr(config, "data", None))
-    match getattr(config, "model", None):
-        case GPTNano(heads=heads, width=width) if width % heads:
-            raise ConfigError(f"model.width is {width}: model.heads, {heads}, must divide it")
-        case GPTNano(position="rotary", heads=heads, width=width) if width // heads % 2:
-            raise ConfigError(
-                f"model.position is 'rotary', which turns pairs, and a head has {width // heads}"
-                " entries: give a model.width that makes them even"
-            )
-        case _:
-            pass
+    _of_model(getattr(config, "model", None))
     if hasattr(config, "optimizer"):
         _of_optimizer(config.optimizer)
         _of_schedule(config)
@@ -93,6 +85,35 @@ def better(metric: str, mode: str = "auto") -> str:
             f" give train.best_mode=max or train.best_mode=min{hint}"
         )
     return "max" if up else "min"
+
+
+def _of_model(model: Any) -> None:
+    match model:
+        case GPTModel(position="learned", rotary_base=base) if base != 1e4:
+            raise ConfigError(
+                "model.rotary_base needs model.position=rotary: give both, or neither"
+            )
+        case GPTModel(exact_gelu=False, mlp=mlp) if mlp != "gelu":
+            raise ConfigError(
+                f"model.exact_gelu means nothing to model.mlp={mlp}: leave it at true"
+            )
+        case _:
+            pass
+    heads = getattr(model, "heads", None)
+    if heads is None:
+        return
+    if model.width % heads:
+        raise ConfigError(f"model.width is {model.width}: model.heads, {heads}, must divide it")
+    match model:
+        case GPTModel(kv_heads=int(groups)) if heads % groups:
+            raise ConfigError(f"model.heads is {heads}: model.kv_heads, {groups}, must divide it")
+        case GPTModel(position="rotary", width=width) if width // heads % 2:
+            raise ConfigError(
+                f"model.position is 'rotary', which turns pairs, and a head has {width // heads}"
+                " entries: give a model.width that makes them even"
+            )
+        case _:
+            pass
 
 
 def _of_data(data: Any) -> None:

@@ -57,6 +57,7 @@ class GPTConfig:
             ``"zero"``, with which every block begins as the identity (Zhang et al., 2019).
         is_repeated: whether one block is scanned over depth: compiled once, parameters stacked
             under ``blocks/…`` without the number (see ``nn.repeat``).
+        epsilon: added by norms to the variance, or to the mean square; 1e-5 and 1e-6 if None.
 
     Example:
         >>> GPTConfig().width
@@ -82,10 +83,13 @@ class GPTConfig:
     qk_norm: bool = False
     ending: str = "scaled"
     is_repeated: bool = False
+    epsilon: float | None = None
 
 
 _GPT2 = GPTConfig(context=1024, vocabulary=50257, use_bias=True, exact_gelu=False)
-_LLAMA = GPTConfig(is_tied=False, norm="rms", position="rotary", mlp="swiglu", vocabulary=32000)
+_LLAMA = GPTConfig(
+    is_tied=False, norm="rms", position="rotary", mlp="swiglu", vocabulary=32000, epsilon=1e-5
+)
 _of = dataclasses.replace
 
 GPT_SIZES = {
@@ -300,8 +304,8 @@ def _relu_squared(x: Array) -> Array:
 
 def _norm(config: GPTConfig) -> Model:
     if _chosen(config, "norm", "layer", "rms") == "rms":
-        return nn.rms_norm()
-    return nn.layer_norm(use_bias=config.use_bias)
+        return nn.rms_norm(epsilon=config.epsilon or 1e-6)
+    return nn.layer_norm(epsilon=config.epsilon or 1e-5, use_bias=config.use_bias)
 
 
 def _chosen(config: GPTConfig, field: str, *choices: str) -> str:

@@ -6,8 +6,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from functorch_kit import nn
+from functorch_kit.nn.errors import LayerError
 from functorch_kit.types import Model
 
 # Channels of the four branches: 1×1; 1×1 then 3×3; 1×1 then 3×3 again; pool then 1×1. The paper's
@@ -37,6 +39,8 @@ class InceptionConfig:
         dropout: rate before the head; may be traced.
         auxiliary: whether there are two more heads half-way, for training.
         auxiliary_dropout: rate in those; may be traced.
+        transform_input: whether images normalised by ImageNet's mean and deviation are brought to
+            the scale from -1 to 1 first: torchvision's weights of this model were trained on it.
 
     Example:
         >>> InceptionConfig().auxiliary
@@ -47,6 +51,7 @@ class InceptionConfig:
     dropout: float | jax.Array = 0.2
     auxiliary: bool = False
     auxiliary_dropout: float | jax.Array = 0.7
+    transform_input: bool = False
 
 
 def inception(config: InceptionConfig) -> Model:
@@ -77,6 +82,8 @@ def inception(config: InceptionConfig) -> Model:
 
     def forward(part, x):
         outputs = {}
+        if config.transform_input:
+            x = _from_minus_one_to_one(x)
         for name in body:
             x = part(name, x)
             if name in heard and part.train:
@@ -85,6 +92,17 @@ def inception(config: InceptionConfig) -> Model:
         return {"logits": logits, **outputs} if outputs else logits
 
     return nn.graph(forward, **body, **heads, head=_ending(config))
+
+
+def _from_minus_one_to_one(x):
+    """Images of ImageNet's mean 0 and deviation 1 by channel, as if 0.5 were both."""
+    if x.shape[-1] != 3:
+        raise LayerError(
+            f"inception: transform_input is for images of 3 channels, and here are {x.shape[-1]}"
+        )
+    mean, deviation = np.array([[[[0.485, 0.456, 0.406]]], [[[0.229, 0.224, 0.225]]]])
+    scale, shift = deviation / 0.5, (mean - 0.5) / 0.5
+    return x * jnp.asarray(scale[None], x.dtype) + jnp.asarray(shift[None], x.dtype)
 
 
 def _body() -> dict[str, Model]:

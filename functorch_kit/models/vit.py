@@ -27,6 +27,7 @@ class ViTConfig:
         outputs: size of the output.
         dropout: rate after the embedding and behind each half of a block; may be traced.
         is_repeated: whether one block is scanned over depth (see ``nn.repeat``).
+        epsilon: added by norms to the variance.
 
     Example:
         >>> ViTConfig().heads
@@ -41,6 +42,7 @@ class ViTConfig:
     outputs: int = 1000
     dropout: float | jax.Array = 0.0
     is_repeated: bool = False
+    epsilon: float = 1e-6
 
 
 _LARGE = ViTConfig(layers=24, heads=16, width=1024)
@@ -91,7 +93,7 @@ def vit(config: ViTConfig) -> Model:
             if config.is_repeated
             else nn.stack(*[block] * config.layers)
         ),
-        norm=nn.layer_norm(epsilon=1e-6),
+        norm=nn.layer_norm(epsilon=config.epsilon),
         first=nn.lambda_(lambda x: x[:, 0]),
         head=nn.dense(config.outputs),
     )
@@ -132,6 +134,6 @@ def _block(config: ViTConfig) -> Model:
     return pre_norm_block(
         nn.attention(config.heads),
         mlp,
-        norm=functools.partial(nn.layer_norm, epsilon=1e-6),
+        norm=functools.partial(nn.layer_norm, epsilon=config.epsilon),
         dropout=config.dropout,
     )

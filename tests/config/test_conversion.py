@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from functorch_kit.config import GROUPS, MLP, Config, ConfigError, from_dict, slots, to_dict
 from functorch_kit.config.settings import setting_of
 
-MODELS = "choose cnn, mlp, resnet18 or gpt_nano"
+MODELS = "choose cnn, mlp, resnet18, resnet34 or 32 others, see --help"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
@@ -69,7 +69,8 @@ def test_the_default_configuration_is_the_main_job():
             "remat_policy": "nothing", "frozen": [], "ema_decay": None, "evaluate": "auto",
             "nonfinite": "off", "max_rollbacks": 3, "gradient_norm": False,
         },
-        "seed": 0, "run_dir": None, "resume": None, "overwrite": False, "quiet": False,
+        "seed": 0, "init_from": None, "run_dir": None, "resume": None, "overwrite": False,
+        "quiet": False,
     }  # fmt: skip
 
 
@@ -165,6 +166,14 @@ def test_lists_become_tuples_and_whole_numbers_become_floats():
         ({"model": {"name": "gpt_nano", "width": 12, "position": "rotary"}},
          "model.position is 'rotary', which turns pairs, and a head has 3 entries: give a"
          " model.width that makes them even"),
+        ({"model": {"name": "gpt_nano", "kv_heads": 3}},
+         "model.heads is 4: model.kv_heads, 3, must divide it"),
+        ({"model": {"name": "gpt_nano", "rotary_base": 5e5}},
+         "model.rotary_base needs model.position=rotary: give both, or neither"),
+        ({"model": {"name": "llama_tiny", "exact_gelu": False}},
+         "model.exact_gelu means nothing to model.mlp=swiglu: leave it at true"),
+        ({"model": {"name": "vit_b16", "heads": 7}},
+         "model.width is 768: model.heads, 7, must divide it"),
         ({"model": {"name": "gpt_nano", "width": 130}},
          "model.width is 130: model.heads, 4, must divide it"),
         ({"optimizer": {"name": "sgd", "nesterov": True}},

@@ -36,6 +36,7 @@ from functorch_kit.config import (
     to_dict,
     traced,
 )
+from functorch_kit.config.models import MODELS, VGG11, AlexNet, CharRNN
 from functorch_kit.data import DataError
 from functorch_kit.errors import UserError
 
@@ -46,7 +47,12 @@ SMALL: dict[str, Any] = {
     "model=cnn": CNN(features=(2,), dense=4),
     "model=mlp": MLP_OF_4,
     "model=resnet18": ResNet18(width=2),
-    "model=gpt_nano": GPTNano(layers=1, heads=1, width=2, dropout=0.1),
+    "model=gpt_nano": GPTNano(layers=1, heads=2, width=4, dropout=0.1),
+    "model=char_rnn": CharRNN(layers=1, width=2, dropout=0.1),
+    "model=alexnet": AlexNet(dense=2),
+    "model=vgg11": VGG11(dense=2),
+    "model=vit_ti16": MODELS["vit_ti16"](layers=1, heads=1, width=4, patch=4, dropout=0.1),
+    "model=mixer_s16": MODELS["mixer_s16"](1, 4, 4, 2, 2, dropout=0.1),
     "data=synthetic_images": SyntheticImages(count=40, shape=(4, 4, 1), classes=4),
     "data=gaussian": Gaussian(count=16, inputs=5, outputs=2),
     "data=spirals": Spirals(count=40, validation=0.2, test=0.2),
@@ -56,7 +62,16 @@ SMALL: dict[str, Any] = {
     "schedule=piecewise": Piecewise(warmup_steps=10),
 }
 # What only goes with one another.
-PARTNER = {"model=gpt_nano": {"data": Text()}, "data=text": {"model": SMALL["model=gpt_nano"]}}
+LARGE_IMAGES = {"data": SyntheticImages(count=20, shape=(64, 64, 3), classes=2)}
+PARTNER = {
+    "model=gpt_nano": {"data": Text()},
+    "model=char_rnn": {"data": Text()},
+    "data=text": {"model": SMALL["model=gpt_nano"]},
+    **dict.fromkeys(("model=alexnet", "model=vgg11"), LARGE_IMAGES),
+}
+# Published sizes are settings of one of these at other defaults, which test_init_from compares;
+# it takes long to trace an Inception.
+SIZES = {f"model={name}" for name in MODELS} - {*SMALL}
 OTHER = {
     "train.form": "single",
     "train.best": "accuracy",
@@ -79,8 +94,11 @@ OTHER = {
     "model.position": "rotary",
     "model.mlp": "swiglu",
     "model.ending": "zero",
+    "model.kv_heads": 1,
+    "model.patch": 2,
     "schedule.boundaries": [1, 2],
 }
+HALVES = {"optimizer.layer_decay", "train.clip_norm", "model.epsilon"}
 LONGER = {"model.features", "model.hidden"}
 # What the settings of training need around them, to have an effect.
 AROUND = Train(
@@ -89,14 +107,14 @@ AROUND = Train(
 )  # fmt: skip
 # Each with the values it needs around it; `data.path` is what the tests of Npz are about, and
 # `data.tokenizer` what those of vocabularies are; most optimizers have their own in
-# test_optimizers, and data in files in test_data_settings.
+# test_optimizers, data in files in test_data_settings, `init_from` in test_init_from.
 IN_FILES = {f"data={name}" for name in ("idx", "cifar", "images", "npy", "table", "tokens")}
 ALL = [
     (name, slot.choice)
     for name, places in slots().items()
     for slot in places
-    if name not in ("data.path", "data.tokenizer")
-    and slot.choice not in IN_FILES
+    if name not in ("data.path", "data.tokenizer", "init_from", "model.rotary_base")
+    and slot.choice not in IN_FILES | SIZES
     and (slot.choice in ("optimizer=sgd", "optimizer=adamw") or "optimizer=" not in slot.choice)
 ]
 
@@ -143,13 +161,15 @@ def unchanged(base: Config) -> dict[str, Any]:
     return UNCHANGED[known]
 
 
-def another(name: str, value: Any) -> Any:
+def another(name: str, value: Any, choice: str) -> Any:
+    if choice == "model=gpt_nano" and name in ("model.heads", "model.width"):
+        return 2 * value
     if name in OTHER:
         return OTHER[name]
     if isinstance(value, bool):
         return not value
     if value is None:
-        return 0.5 if name in ("optimizer.layer_decay", "train.clip_norm") else 7
+        return 0.5 if name in HALVES else 7
     if isinstance(value, tuple):
         return (*value, 3) if name in LONGER else (*value[:-1], value[-1] + 2)
     return value + 1 if isinstance(value, int) else value * 0.5 + 0.01
@@ -170,7 +190,7 @@ def test_every_setting_changes_something(name: str, choice: str, npz_file: str):
     owner = values[group] if choice else values
     key = name.rpartition(".")[2]
     before = getattr(getattr(base, group), key) if choice else getattr(base, key)
-    owner[key] = another(name, before)
+    owner[key] = another(name, before, choice)
     changed = from_dict(values)
     assert changed != base
     assert fingerprint(changed) != unchanged(base)
@@ -265,6 +285,17 @@ def test_text_makes_a_language_model_of_its_vocabulary_and_context():
     params, _ = jax.eval_shape(lambda: model.init(jax.random.key(0), x_spec))
     assert params["token"]["embedding"].shape == (len(experiment.data.vocabulary), 128)
     assert params["position"]["embedding"].shape == (32, 128)
+
+
+def test_the_base_of_rotary_positions_arrives():
+    # It is a constant of the program, which its text does not show.
+    nets = [GPTNano(layers=1, heads=1, width=4, position="rotary", rotary_base=base)
+            for base in (1e4, 2.0)]  # fmt: skip
+    made = [build(Config(model=net, data=Text(context=8))).model({}) for net in nets]
+    tokens = jnp.arange(8, dtype=jnp.int32)[None]
+    params, state = made[0].init(jax.random.key(0), tokens)
+    one, other = (model.apply(params, state, tokens)[0] for model in made)
+    assert not np.array_equal(one, other)
 
 
 def test_targets_without_classes_make_a_regression():

@@ -107,6 +107,7 @@ def test_settings_of_text_are_known_for_quoting():
         "train.remat_policy",
         "optimizer.preconditioning",
         "optimizer.variant",
+        "init_from",
         "run_dir",
         "resume",
     }

@@ -16,8 +16,8 @@ ISSUE = [
     ("train.py", ["train.steps=abc"], "train.steps is 'abc': give a whole number, 1 or more"),
     ("train.py", ["train.batch_size=0"], "train.batch_size is 0: give a whole number, 1 or more"),
     ("train.py", ["model=resnett"],
-     "model=resnett is not a choice: choose cnn, mlp, resnet18 or gpt_nano; did you mean"
-     " resnet18?"),
+     "model=resnett is not a choice: choose cnn, mlp, resnet18, resnet34 or 32 others, see"
+     " --help; did you mean resnet18?"),
     ("train.py", ["+new=1"],
      "'+new=1' adds a setting: only those that exist can be changed, see --help"),
     ("train.py", ["resume=nope"], "run folder 'nope' does not exist: give the folder of a run"),
@@ -47,7 +47,14 @@ MORE = [
     ("train.py", ["model.features=[3]", "model=mlp"],
      "model.features is a setting of model=cnn, not of the model"),
     ("train.py", ["experiment=two_layer", "model=cnn"],
-     "model.hidden is a setting of model=mlp or model=gpt_nano, not of model=cnn"),
+     "model.hidden is a setting of model=mlp, model=vit_ti16, model=vit_s16, model=vit_b32 or 12"
+     " others, not of model=cnn"),
+    ("train.py", ["init_from=nope.pth"], "'nope.pth' does not exist: give a file of weights, or"),
+    ("train.py", [f"init_from={ROOT / 'README.md'}"], "is no file of weights by its name"),
+    ("train.py", [f"init_from={ROOT / 'tests'}"], "holds no weights: model.safetensors or the"),
+    ("train.py", ["init_form=a"], "init_form is not a setting: did you mean init_from?"),
+    ("train.py", ["resume=a", "init_from=b"], "init_from cannot change when a run is resumed"),
+    ("train.py", ["model=resnet5"], "did you mean resnet50?"),
     ("train.py", ["seed=${nothing}"], "Interpolation key 'nothing' not found"),
     ("train.py", ["seed=${train.form}"], "seed is 'auto': give a whole number, 0 or more"),
     ("train.py", ["optimizer=muonn"], "optimizer=muonn is not a choice: choose sgd, adam, adamw, "),

@@ -23,7 +23,8 @@ FLOORS = {
     **dict.fromkeys(["sweep"], 6),
 }
 
-ANY_ROOM = {"jax", "jaxlib", "jaxtyping", "numpy", "optax"}
+# ml_dtypes: NumPy's bfloat16, which JAX brings.
+ANY_ROOM = {"jax", "jaxlib", "jaxtyping", "ml_dtypes", "numpy", "optax"}
 # One third-party library, one place. An empty set: nowhere in the package.
 ROOMS_OF_LIBRARY: dict[str, set[str]] = {
     "orbax": {"checkpoint"},
@@ -51,7 +52,7 @@ ROOMS_OF_LIBRARY: dict[str, set[str]] = {
 # `import functorch_kit` costs little more than `import jax`.
 HEAVY = [
     "flax", "orbax", "grain", "sklearn", "hydra", "omegaconf", "matplotlib", "rich", "tensorboardX",
-    "pyarrow", "PIL", "tokenizers",
+    "pyarrow", "PIL", "tokenizers", "equinox", "haiku", "safetensors",
 ]  # fmt: skip
 
 
