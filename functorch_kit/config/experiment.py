@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from functorch_kit import checkpoint, data, models, train
+from functorch_kit import checkpoint, data, distributed, models, train
 from functorch_kit.config.convert import from_dict, to_dict
 from functorch_kit.config.errors import ConfigError
 from functorch_kit.config.optimization import make_optimizer, make_options, settings_of, traced
@@ -29,6 +29,7 @@ _MODELS: dict[str, Callable[..., Model]] = {
 }
 _OF_IMAGES = ("cnn", "resnet18")
 _OF_TEXT = ("gpt_nano",)
+_RULES = {"mlp": distributed.MLP, "gpt_nano": distributed.GPT}
 _DATA: dict[str, Callable[..., Data]] = {
     "digits": data.digits,
     "synthetic_images": data.synthetic_images,
@@ -125,6 +126,8 @@ class Experiment:
             "overwrite": job.overwrite,
             "quiet": job.quiet,
             "config": saved(job),
+            "mesh": make_mesh(job),
+            "rules": _RULES.get(choice_of(job.model)),
         }
 
     def fit(self, **changes: Any) -> Any:
@@ -195,6 +198,32 @@ def build(config: Config) -> Experiment:
     hparams = traced(config)
     options = make_options(config)
     return Experiment(config, dataset, model, objective, optimizer, hparams, options, task)
+
+
+def make_mesh(config: Config) -> Any:
+    """The mesh of a job; None for one device.
+
+    Raises:
+        UserError: sizes that the devices, or the model, do not fit.
+
+    Example:
+        >>> from functorch_kit import config
+        >>> make_mesh(config.Config()) is None
+        True
+    """
+    sizes = dataclasses.asdict(config.mesh)
+    if sizes["data"] is None:
+        sizes["data"] = -1 if jax.process_count() > 1 else 1
+    if config.mesh.tensor > 1 and (chosen := choice_of(config.model)) not in _RULES:
+        raise ConfigError(
+            f"mesh.tensor splits the matrices of {' and '.join(_RULES)}, not of model={chosen}:"
+            " give mesh.fsdp in its place, or fk.fit rules of your own"
+        )
+    if config.mesh.sequence > 1 and choice_of(config.model) not in _OF_TEXT:
+        raise ConfigError("mesh.sequence splits a text's context: give mesh.data in its place")
+    if all(size == 1 for size in sizes.values()):
+        return None
+    return distributed.make_mesh(**sizes)
 
 
 def _scaled(model: Model, scale: Any) -> Model:

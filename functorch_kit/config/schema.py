@@ -13,6 +13,7 @@ import dataclasses
 from typing import Any
 
 from functorch_kit.config.data_sets import DATA_SETS, Digits
+from functorch_kit.config.devices import Launch, Mesh
 from functorch_kit.config.optimizers import OPTIMIZERS, Adam
 from functorch_kit.config.schedules import SCHEDULES, Constant
 from functorch_kit.config.settings import setting
@@ -98,6 +99,7 @@ class Config:
     optimizer: Any = dataclasses.field(default_factory=Adam)
     schedule: Any = dataclasses.field(default_factory=Constant)
     train: Train = dataclasses.field(default_factory=Train)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
     seed: int = setting(0, "of parameters, order and dropout", **_SEED)
     run_dir: str | None = setting(None, "where the run is written; null: a new folder in runs/")
     resume: str | None = setting(None, "folder of a run to go on with")
@@ -111,6 +113,8 @@ GROUPS: dict[str, dict[str, type]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "train": {"default": Train},
+    "mesh": {"default": Mesh},
+    "launch": {"default": Launch},
 }
 """Group -> choice -> its dataclass. There is no other way from a name to a thing."""
 
