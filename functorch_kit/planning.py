@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -168,8 +168,8 @@ def fitting(
 ) -> list[Prediction]:
     """The largest micro-batch that fits into memory, for each way of keeping activations.
 
-    Memory grows with the micro-batch in a straight line, which two programs give; a third one, of
-    the size that they promise, has to keep the promise.
+    Memory grows with the micro-batch in nearly a straight line. Programs along it are compiled
+    until the answer is known to an eighth; what is returned was compiled, and fits.
 
     Args:
         model: see ``predict``, as for the next four.
@@ -215,17 +215,34 @@ def fitting(
     for policy in policies:
         if policy and not paths:
             continue
-        one, two = (predicted(micro, policy) for micro in (1, 2))
-        if one.peak_bytes > memory:
-            continue
-        slope = max(two.peak_bytes - one.peak_bytes, 1)
-        micro = min(most, 1 + int((memory - one.peak_bytes) / slope))
-        best = one if micro == 1 else predicted(micro, policy)
-        while best.peak_bytes > memory:
-            micro = micro * 7 // 8
-            best = predicted(micro, policy) if micro > 1 else one
-        found.append(best)
+        if (one := predicted(1, policy)).peak_bytes <= memory:
+            found.append(
+                _largest(lambda micro, policy=policy: predicted(micro, policy), one, memory, most)
+            )
     return sorted(found, key=lambda each: -each.batch_size / each.seconds[1])
+
+
+def _largest(
+    predicted: Callable[[int], Prediction], one: Prediction, memory: float, most: int
+) -> Prediction:
+    before, fits, fails = None, one, None
+    while True:
+        low, high = fits.micro_batch, fails.micro_batch if fails else most + 1
+        if high - low <= max(1, low // 8):
+            return fits
+        other = fails or before
+        guess = 2 * low
+        if other is not None:
+            slope = (other.peak_bytes - fits.peak_bytes) / (other.micro_batch - low)
+            if slope > 0:
+                guess = low + int((memory - fits.peak_bytes) / slope)
+                if fails is None and guess <= low + low // 8:
+                    return fits
+        tried = predicted(min(max(guess, low + 1), high - 1, 8 * low))
+        if tried.peak_bytes <= memory:
+            before, fits = fits, tried
+        else:
+            fails = tried
 
 
 def remat_paths(

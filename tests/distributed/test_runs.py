@@ -16,7 +16,7 @@ from functorch_kit.distributed import Layout, MeshError, make_mesh
 from functorch_kit.loop import fit
 from functorch_kit.program.hlo import read_module
 
-pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_once")
+pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_quickly")
 
 X = np.random.default_rng(0).normal(size=(160, 64)).astype(np.float32)
 Y = X[:, :4].argmax(-1).astype(np.int32)
@@ -63,7 +63,9 @@ def test_pinned_to_one_device_a_step_compiles_to_the_same_instructions(proofs: M
         step = wrap(train.make_train_step(objective, job["optimizer"], options))
         module = read_module(jax.jit(step).lower(hparams, state, batch).compile().as_text())
         # Names and scopes may tell them apart; what is computed may not.
-        return sorted((each.opcode, each.size, each.target) for each in module.instructions.values())
+        return sorted(
+            (each.opcode, each.size, each.target) for each in module.instructions.values()
+        )
 
     plain = operations(job["objective"], lambda step: step)
     lies = layout.of_state(state)
