@@ -18,6 +18,7 @@ HEARTBEAT_SECONDS = 10
 """How long a process may say nothing before the others end. It says something by a thread of its
 own, so a long compilation is no silence."""
 _FOREVER_MS = 10**9
+_KEPT = 512
 _PLACE = re.compile(r"(\d+)/(\d+)@(.+:\d+)")
 
 
@@ -162,12 +163,16 @@ class Team:
         """What process 0 gave: a JSON value."""
         if self.count == 1:
             return value
-        client, key = runtime.global_state.client, f"functorch_kit/said/{self._said}"
+        client, block = runtime.global_state.client, self._said // _KEPT
+        key = f"functorch_kit/said/{block}/{self._said}"
         self._said += 1
+        if self._said % _KEPT == 0 and block:
+            # All have read the block before this one: nobody is a block behind.
+            client.wait_at_barrier(f"functorch_kit/read/{block}", _FOREVER_MS)
+            if self.is_main:
+                client.key_value_delete(f"functorch_kit/said/{block - 1}/")
         if self.is_main:
             client.key_value_set(key, json.dumps(value))
-            if self._said > 64:  # long read by all: none is that far behind
-                client.key_value_delete(f"functorch_kit/said/{self._said - 64}")
             return value
         return json.loads(client.blocking_key_value_get(key, _FOREVER_MS))
 
