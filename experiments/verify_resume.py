@@ -47,5 +47,6 @@ def verify(config: Verification, job: frame.Job) -> None:
 if __name__ == "__main__":
     # What is judged by counts here, too; how long and where the pauses fall is set by the script.
     meant = ("train.form", "train.patience", "train.best", "train.best_mode", "train.evaluate")
-    unused = [name for name in OF_WHOLE_RUNS if name not in (*meant, "train.max_rollbacks")]
+    meant += ("train.max_rollbacks", *(name for name in OF_WHOLE_RUNS if name[:5] == "mesh."))
+    unused = [name for name in OF_WHOLE_RUNS if name not in meant]
     frame.run(verify, Verification, unused=unused)

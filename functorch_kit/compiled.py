@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import optax
 
 from functorch_kit import program, report, train
 from functorch_kit.data import Data
+from functorch_kit.distributed import Layout, collective_facts, layout_facts
 from functorch_kit.errors import UserError
-from functorch_kit.types import HParams, Key, Params, Spec
+from functorch_kit.types import HParams, Key, Model, Params, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +22,11 @@ class Programs:
     """The compiled programs of a run.
 
     Attributes:
-        train_step: the pure step that the stepper was compiled from.
+        train_step: the pure step that the stepper was compiled from, as one device takes it.
         stepper: takes steps.
         evaluator: evaluates; None where nothing is held out.
-        like: shapes and dtypes of the TrainState.
+        like: shapes and dtypes of the TrainState, on several devices with shardings.
+        layout: on several devices, where everything lies; None on one.
 
     Example:
         >>> [field.name for field in dataclasses.fields(Programs)][:2]
@@ -35,6 +39,7 @@ class Programs:
     like: Spec
     _init: Callable[[HParams, Key], train.TrainState]
     _evaluation_params: program.Program | None
+    layout: Layout | None = None
 
     def on(self, data: Data) -> Programs:
         """The same programs for data of the same shapes: another order, say, or other records."""
@@ -50,7 +55,12 @@ class Programs:
 
     def to_dict(self) -> dict[str, Any]:
         """What was compiled and how it ran, as in ``program.json``."""
-        return as_facts(self.stepper, self.evaluator)
+        facts = as_facts(self.stepper, self.evaluator)
+        if self.layout is None:
+            return facts
+        compiled = {each.name: each for each in _compiled_of(self.stepper, self.evaluator)}
+        facts["layout"] = layout_facts(self.layout, self.like)
+        return facts | {"collectives": collective_facts(compiled)}
 
 
 def as_facts(
@@ -73,7 +83,7 @@ def as_facts(
         >>> list(as_facts(stepper, None)["programs"])
         ['train_step']
     """
-    compiled = [stepper.program] + ([evaluator.program] if evaluator else [])
+    compiled = _compiled_of(stepper, evaluator)
     return {
         "form": stepper.form.name,
         "form_reason": stepper.form.reason,
@@ -83,6 +93,12 @@ def as_facts(
         "input": stepper.input().to_dict(),
         "programs": {each.name: each.report.to_dict() for each in compiled},
     }
+
+
+def _compiled_of(
+    stepper: train.Stepper, evaluator: train.Evaluator | train.LaneEvaluator | None
+) -> list[program.Program]:
+    return [stepper.program] + ([evaluator.program] if evaluator else [])
 
 
 def compile_programs(
@@ -98,6 +114,7 @@ def compile_programs(
     best: str,
     console: report.RunConsole,
     nonfinite: str = "off",
+    layout: Layout | None = None,
 ) -> Programs:
     """Compile a run's programs, one line of progress for each.
 
@@ -113,6 +130,7 @@ def compile_programs(
         best: the metric that validation has to measure.
         console: told what is compiled.
         nonfinite: see ``fit``; if not ``off``, steps are compiled with a check of what they leave.
+        layout: where everything lies, on several devices.
 
     Raises:
         UserError: functions that cannot be compiled, or a metric that is not measured.
@@ -129,16 +147,29 @@ def compile_programs(
         >>> programs.stepper.form.name, int(programs.first_state({}, key).step)
         ('chunk', 0)
     """
+    layout = None if layout is None or layout.is_plain else layout
     init = train.make_init(model, optimizer, data.train.spec["x"], options)
-    train_step = train.make_train_step(objective, optimizer, options)
+    train_step = plain_step = train.make_train_step(objective, optimizer, options)
+    if layout is not None:
+        layout.check_batch(data.train, options.accumulate)
+        # What it computes is pinned to the mesh, wherever it is called from: micro-batches, too.
+        given = objective
+        objective = lambda hparams: layout.objective(train.resolve(given, hparams))  # noqa: E731
+        train_step = train.make_train_step(objective, optimizer, options)
     # Jitted and inlined, the step is traced once, for the choice of the form and the program.
-    traced_once = jax.jit(train_step, inline=True)
+    traced_once, lies = jax.jit(train_step, inline=True), None
     with program.tracing("init", ("hparams", "key"), (hparams, key)):
         like = jax.eval_shape(init, hparams, key)
+    if layout is not None:
+        like = layout.on_mesh(like)
+        lies = jax.tree.map(lambda leaf: leaf.sharding, like)
+        traced_once = jax.jit(layout.step(train_step, lies), inline=True)
     with console.compiling("train_step"):
         chosen = train.choose_form(traced_once, hparams, like, data.train.spec, form)
         checked = nonfinite != "off"
-        stepper = train.Stepper(traced_once, data.train, hparams, like, chosen, is_checked=checked)
+        stepper = train.Stepper(
+            traced_once, data.train, hparams, like, chosen, is_checked=checked, layout=layout
+        )
     console.program(stepper.program.report)
 
     averaged = None
@@ -148,12 +179,13 @@ def compile_programs(
                 lambda state: train.evaluation_params(state, options),
                 like,
                 name="evaluation_params",
+                out_shardings=None if lies is None else lies.params,
             )
     evaluator = None
     if held_out := data.validation or data.test:
         with console.compiling("eval_step"):
             evaluator = train.Evaluator(
-                objective, held_out, hparams, like.params, like.model_state, options
+                objective, held_out, hparams, like.params, like.model_state, options, layout
             )
         console.program(evaluator.program.report)
         if data.validation and best not in evaluator.scalars:
@@ -165,7 +197,42 @@ def compile_programs(
     def first_state(hparams: HParams, key: Key) -> train.TrainState:
         if not compiled_init:
             with console.compiling("init"):
-                compiled_init.append(train.compiled_init(init, hparams, key))
+                compiled_init.append(train.compiled_init(init, hparams, key, lies))
         return compiled_init[0](hparams, key)
 
-    return Programs(train_step, stepper, evaluator, like, first_state, averaged)
+    return Programs(plain_step, stepper, evaluator, like, first_state, averaged, layout)
+
+
+def check_kinds(model: Any, objective: Any, optimizer: Any, data: Any) -> None:
+    """Refuse arguments that would fail deep inside, in words that nobody could trace back.
+
+    Args:
+        model: see ``fit``, as for the others.
+        objective: of these.
+        optimizer: of these.
+        data: of these.
+
+    Raises:
+        UserError: naming the argument.
+
+    Example:
+        >>> from functorch_kit import nn
+        >>> check_kinds(nn.dense(2), train.classification, optax.adam, None)
+        Traceback (most recent call last):
+        functorch_kit...UserError: data is a NoneType: give fk.data.arrays(x, y, batch_size=…) or
+        the like
+    """
+    if getattr(jax.config, "jax_disable_jit", False):
+        raise UserError("fit runs compiled programs: call it outside jax.disable_jit()")
+    if not isinstance(data, Data):
+        kind = type(data).__name__
+        raise UserError(f"data is a {kind}: give fk.data.arrays(x, y, batch_size=…) or the like")
+    for name, value in {"model": model, "objective": objective, "optimizer": optimizer}.items():
+        if not callable(value) and not isinstance(
+            value, Model | optax.GradientTransformation | optax.GradientTransformationExtraArgs
+        ):
+            kind = type(value).__name__
+            raise UserError(f"{name} is a {kind}: give one, or a function of the hyperparameters")
+    if inspect.isfunction(optimizer) and optimizer.__module__.startswith("optax"):
+        name = optimizer.__name__
+        raise UserError(f"optimizer is the function optax.{name}: give optax.{name}(1e-3), say")

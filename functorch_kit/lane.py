@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from functorch_kit import train
+from functorch_kit import distributed, train
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
 from functorch_kit.record import Record, Row
@@ -114,6 +114,7 @@ class Lane:
         plan: how far it goes and where it pauses.
         record: where it writes.
         signals: filled from outside when every run is to stop; see ``interruptible``.
+        team: the processes that take its steps together; None for one.
 
     Attributes:
         status: how it ended, as in ``summary.json``; None while it goes on.
@@ -131,8 +132,15 @@ class Lane:
         ('finished', 20)
     """
 
-    def __init__(self, plan: Plan, record: Record, signals: Sequence[Any] = ()):
+    def __init__(
+        self,
+        plan: Plan,
+        record: Record,
+        signals: Sequence[Any] = (),
+        team: distributed.Team | None = None,
+    ):
         self.plan, self.record = plan, record
+        self._team = team or distributed.Team()
         self.status: str | None = None
         self.step = record.first
         self._signals = signals
@@ -153,8 +161,18 @@ class Lane:
 
     @property
     def is_asked(self) -> bool:
-        """Whether it is to pause at once, for the last time."""
-        return bool(self._signals) or self._failure is not None or self._is_out_of_time
+        """Whether it is to pause at once, for the last time; the same in all processes."""
+        reason = "failed" if self._failure is not None else None
+        if self._signals:
+            reason = self._signals[0]
+        elif self._is_out_of_time:
+            reason = reason or "out of time"
+        if self._team.count > 1:
+            reason = self._team.asked(reason)
+            self._is_out_of_time |= reason == "out of time"
+            if isinstance(reason, int) and isinstance(self._signals, list) and not self._signals:
+                self._signals.append(reason)  # another process got it
+        return reason is not None
 
     def log(self, start: int, metrics: Mapping[str, np.ndarray]) -> None:
         """Log the metrics of a dispatch, each (steps,), from step ``start`` on.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,16 +11,15 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-from functorch_kit import checkpoint, program, report, train
-from functorch_kit.compiled import Programs, compile_programs
+from functorch_kit import checkpoint, distributed, program, report, train
+from functorch_kit.compiled import Programs, check_kinds, compile_programs
 from functorch_kit.data import Data
 from functorch_kit.errors import UserError
 from functorch_kit.lane import Hook, Lane, Plan, Stop, plan_of
 from functorch_kit.record import Record, Row
 from functorch_kit.run import Interrupted, RunFolder, interruptible
-from functorch_kit.types import HParams, Key, Model, ModelState, Params
+from functorch_kit.types import HParams, Key, ModelState, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +75,8 @@ def fit(
     config: Mapping[str, Any] | None = None,
     page: Callable[[FitResult], Mapping[str, Any]] | None = None,
     programs: Programs | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    rules: Any = None,
 ) -> FitResult:
     """Train a model, evaluate it on the way, keep the best parameters, leave a report.
 
@@ -117,6 +118,9 @@ def fit(
         page: a function of the result that returns further material for ``report.write_page``.
         programs: compiled before, for this data and for hyperparameters of these names; see
             ``compile_programs`` and ``Programs.on``. Compiled now if None.
+        mesh: devices to share the work out to, see ``distributed.make_mesh``; one if None.
+        rules: which parameters are split over its axes, see ``distributed.Rules``. Without any,
+            batches are, and over an axis ``fsdp`` all that is large.
 
     Returns:
         A FitResult.
@@ -138,7 +142,7 @@ def fit(
         >>> result.summary["test_accuracy"] > 0.9
         True
     """
-    _check_kinds(model, objective, optimizer, data)
+    check_kinds(model, objective, optimizer, data)
     options = options or train.Options()
     if nonfinite not in train.NONFINITE:
         known = ", ".join(train.NONFINITE)
@@ -157,9 +161,14 @@ def fit(
     for needed, wanted in {"resume": resume, "rollback": nonfinite == "rollback"}.items():
         if wanted and run_dir is None:
             raise UserError(f"{needed} needs a run_dir: there is no folder to go on from")
+    layout = None if mesh is None else distributed.Layout(mesh, rules)
+    team = distributed.Team()
+    if layout is not None and layout.spans_processes:
+        team = distributed.Team.of_all()
+    quiet = quiet or not team.is_main
     run = None
     if run_dir is not None:
-        run = RunFolder(run_dir, resume=resume, overwrite=overwrite, keep=keep)
+        run = RunFolder(run_dir, resume=resume, overwrite=overwrite, keep=keep, team=team)
     first = run.first if run else 0
     program.use_cache()
 
@@ -168,6 +177,9 @@ def fit(
         values, key = train.as_hparams(hparams, options.policy.params), jax.random.key(seed)
         settings: dict[str, Any] = {"options": options, "form": form, "best": best[0]}
         settings["nonfinite"] = nonfinite
+        settings["layout"] = layout
+        if team.count > 1 and layout is not None:
+            values, key = layout.put(values), layout.put_key(key)
         if programs is None:
             programs = compile_programs(
                 model, objective, optimizer, data, values, key, console=console, **settings
@@ -181,14 +193,15 @@ def fit(
         while True:
             record = stack.enter_context(Record(run, console, best, log_every, first, seconds))
             try:
-                lane, state = _train(plan, programs, record, data, values, key, nonfinite, signals)
+                told = nonfinite, signals, team
+                lane, state = _train(plan, programs, record, data, values, key, *told)
                 break
             except train.NonFinite as failure:
                 record.close()
                 if nonfinite != "rollback" or rollbacks >= max_rollbacks:
                     raise _failed(failure, record, programs, data, values) from None
                 assert run is not None
-                first = run.store.newest() or 0
+                first = team.said(run.store.newest() or 0)
                 # Row first + offset is the next to be read: that after the batch that failed.
                 programs.stepper.offset += failure.step - first
                 rollbacks, seconds = rollbacks + 1, record.seconds
@@ -209,7 +222,8 @@ def fit(
         result = conclude(lane, state, params, model_state, test, programs.to_dict(), facts)
         if run:
             record.close()
-            write(run, result, data.class_names, page)
+            write(run, result, data.class_names, page if team.count == 1 else None)
+            team.said(None)  # nobody leaves before the report is written
         # Also one that came while the last files were written: the caller must hear of it.
         if signals:
             raise Interrupted(signals[0], lane.step)
@@ -225,6 +239,7 @@ def _train(
     key: Key,
     nonfinite: str,
     signals: list[Any],
+    team: distributed.Team,
 ) -> tuple[Lane, train.TrainState]:
     """Steps, pauses and what is done in them; the run at its end, and its state."""
     stepper, evaluate = programs.stepper, programs.evaluator
@@ -235,11 +250,13 @@ def _train(
     else:
         state = programs.first_state(values, key)
     record.data_offset = stepper.offset
-    lane = Lane(plan, record, signals)
+    lane = Lane(plan, record, signals, team)
     if lane.status:
         return lane, state
-    every = (plan.eval_every, plan.checkpoint_every)
-    guard = None if nonfinite == "off" else train.Guard(stepper, skips=nonfinite == "skip")
+    every, guard = (plan.eval_every, plan.checkpoint_every), None
+    if nonfinite != "off":
+        clock = lambda: team.said(time.perf_counter())  # noqa: E731
+        guard = train.Guard(stepper, skips=nonfinite == "skip", clock=clock)
     for step, state in train.advance(  # noqa: B020 (where the last step leaves them)
         stepper,
         values,
@@ -250,6 +267,7 @@ def _train(
         log=lane.log,
         asked=lambda: lane.is_asked,
         guard=guard,
+        agreed=team.said,
     ):
         metrics, params = None, ()
         if evaluate and data.validation and plan.evaluates_at(step) and not lane.has_failed:
@@ -320,7 +338,8 @@ def write(
         material["confusion"] = result.test["confusion"]
     if page and result.test:
         material |= page(result)
-    report.write_page(run.path, **material)
+    if run.team.is_main:
+        report.write_page(run.path, **material)
 
 
 def _failed(
@@ -332,7 +351,8 @@ def _failed(
 ) -> train.NonFinite:
     """The failure, with what is known of it in the message and in the run's folder."""
     step, offset, where = failure.step, programs.stepper.offset, ""
-    if failure.state is not None and int(failure.state.step) == step - 1:
+    alone = programs.layout is None or not programs.layout.spans_processes
+    if alone and failure.state is not None and int(failure.state.step) == step - 1:
         # The state is still the one before that step, which can be looked into at once.
         batch = data.train(step - 1 + offset)
         found = program.first_nonfinite(
@@ -371,21 +391,3 @@ def describe_failure(
         run.write("failure", facts)
         run.write("summary", record.summary("diverged", step - 1, {}))
     return told
-
-
-def _check_kinds(model: Any, objective: Any, optimizer: Any, data: Any) -> None:
-    """Arguments that would fail deep inside, in words that nobody could trace back."""
-    if getattr(jax.config, "jax_disable_jit", False):
-        raise UserError("fit runs compiled programs: call it outside jax.disable_jit()")
-    if not isinstance(data, Data):
-        kind = type(data).__name__
-        raise UserError(f"data is a {kind}: give fk.data.arrays(x, y, batch_size=…) or the like")
-    for name, value in {"model": model, "objective": objective, "optimizer": optimizer}.items():
-        if not callable(value) and not isinstance(
-            value, Model | optax.GradientTransformation | optax.GradientTransformationExtraArgs
-        ):
-            kind = type(value).__name__
-            raise UserError(f"{name} is a {kind}: give one, or a function of the hyperparameters")
-    if inspect.isfunction(optimizer) and optimizer.__module__.startswith("optax"):
-        name = optimizer.__name__
-        raise UserError(f"optimizer is the function optax.{name}: give optax.{name}(1e-3), say")

@@ -75,14 +75,16 @@ class Record:
         self._log_every = log_every
         self._began, self._seconds_before = time.perf_counter(), seconds
         self._writers: list[Any] = []
-        if run:
+        if run and run.team.is_main:
             metrics = run.path / "metrics.jsonl"
             log = report.MetricsLog(metrics, keep_through=self.first if self.first else None)
             purge = self.first + 1 if self.first else None
             board = report.TensorBoardLog(run.path / "tensorboard", purge_step=purge)
             self._writers = [log, board]
+        if run:
+            run.team.said(None)  # the log is cut to the rows up to the first step
             if self.first:
-                self.rows = report.read_metrics(metrics)
+                self.rows = report.read_metrics(run.path / "metrics.jsonl")
 
     def __enter__(self) -> Record:
         return self

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from functorch_kit import checkpoint, report
+from functorch_kit import checkpoint, distributed, report
 from functorch_kit.errors import UserError
 from functorch_kit.report.records import strict
 
@@ -60,10 +60,12 @@ class RunFolder:
         resume: go on with the run that is there.
         overwrite: replace the run that is there.
         keep: which checkpoints stay.
+        team: the processes of the run, of which one writes; None for one process.
 
     Attributes:
         config: plain settings of the run, kept with each checkpoint.
         store: its checkpoints.
+        team: the processes of the run.
         first: the step that the run goes on from; 0 for a new one.
 
     Raises:
@@ -85,8 +87,19 @@ class RunFolder:
         resume: bool = False,
         overwrite: bool = False,
         keep: checkpoint.Keep | None = None,
+        team: distributed.Team | None = None,
     ):
-        self.path = Path(path)
+        self.path, self.team = Path(path), team or distributed.Team()
+        self.store = checkpoint.Store(self.path / "checkpoints", keep, team=self.team)
+        self.config: dict[str, Any] | None = None
+        self._lock = checkpoint.Lock(self.path)
+        self.first = 0
+        if self.team.is_main:
+            self._open(path, resume, overwrite)
+        # The others hear of it when all is checked; if it is refused, they end with process 0.
+        self.first = self.team.said(self.first)
+
+    def _open(self, path: str | Path, resume: bool, overwrite: bool) -> None:
         self._overwrite = overwrite and not resume
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"run folder {str(path)!r} is a file: choose another run_dir")
@@ -99,12 +112,9 @@ class RunFolder:
                 f"run folder {str(path)!r} holds {found[0]}, and no run wrote it:"
                 " choose another run_dir"
             )
-        self.store = checkpoint.Store(self.path / "checkpoints", keep)
-        self.config: dict[str, Any] | None = None
         # Damaged ones are passed over, each with a line on standard error.
         self.first = (self.store.newest() or 0) if resume else 0
         self._seen = self.store.steps()
-        self._lock = checkpoint.Lock(self.path)
         if self.store.steps() and not (resume or overwrite):
             raise RunError(
                 f"run folder {str(path)!r} holds a run: resume it, set overwrite=true, "
@@ -130,6 +140,12 @@ class RunFolder:
                 to it since it was opened; or a run would go on with another vocabulary.
             Locked: another process writes to it.
         """
+        self.config = None if config is None else dict(config)
+        if self.team.is_main:
+            self._begin(environment, vocabulary)
+        self.team.said(None)  # from here on there is a folder, in all processes
+
+    def _begin(self, environment: Mapping[str, Any] | None, vocabulary: Any) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -153,11 +169,10 @@ class RunFolder:
         try:
             # First: it marks the folder as a run's.
             self.write("environment", environment or report.environment())
-            self.config = None if config is None else dict(config)
-            if config is not None:
+            if self.config is not None:
                 import yaml
 
-                text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+                text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
                 (self.path / "config.yaml").write_text(text, encoding="utf-8")
             if words is not None:
                 self.write("vocabulary", words)
@@ -178,6 +193,8 @@ class RunFolder:
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write ``<name>.json``: whoever reads it sees the old file or the new one, whole."""
+        if not self.team.is_main:
+            return
         path = self.path / f"{name}.json"
         draft = path.with_suffix(".json.part")
         draft.write_text(json.dumps(strict(dict(value)), indent=2) + "\n", encoding="utf-8")
@@ -185,6 +202,8 @@ class RunFolder:
 
     def passed(self, step: int) -> None:
         """Forget a step that failed once, where the run has come past it after all."""
+        if not self.team.is_main:
+            return
         path = self.path / "failure.json"
         try:
             failed = json.loads(path.read_text(encoding="utf-8"))["step"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from functorch_kit import __version__
-from functorch_kit.checkpoint import leaves, manifest, packed, sharded
+from functorch_kit.checkpoint import leaves, manifest, packed, pieces, sharded
 from functorch_kit.checkpoint.errors import CheckpointError, Damaged
 from functorch_kit.checkpoint.snapshot import Snapshot
 
@@ -26,13 +26,19 @@ def _versions() -> dict[str, str]:
     return versions | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
-def write(folder: Path, snapshot: Snapshot, facts: Mapping[str, Any]) -> None:
+def write(
+    folder: Path,
+    snapshot: Snapshot,
+    facts: Mapping[str, Any],
+    others: tuple[Path, int] | None = None,
+) -> None:
     """Fill an unpublished folder, and seal it.
 
     Args:
         folder: an empty one.
         snapshot: what to save.
         facts: JSON values to keep in the manifest beside what is written here.
+        others: where several processes write their pieces, and how many they are; this is one.
     """
     known = {}
     snapshot.fetch()
@@ -40,6 +46,9 @@ def write(folder: Path, snapshot: Snapshot, facts: Mapping[str, Any]) -> None:
         known[packed.NAME] = packed.write(folder / packed.NAME, snapshot.content)
     if snapshot.spread:
         sharded.write(folder / sharded.NAME, snapshot.spread)
+    if others is not None:
+        pieces.write(others[0], 0, snapshot.blocks)
+        known |= pieces.collect(*others, folder)
     record = {"format": _FORMAT, **facts, "versions": _versions(), "leaves": snapshot.records}
     manifest.write(folder, record, known)
 
@@ -89,8 +98,15 @@ def load(folder: Path, step: int | None = None) -> tuple[dict[str, Any], dict[st
         if offset is not None:
             arrays[name] = packed.leaf(found, offset, shape, dtype)
     if spread := {name: spec for name, spec in specs.items() if name not in arrays}:
-        arrays |= sharded.read(folder / sharded.NAME, spread)
+        arrays |= _spread(folder, spread)
     return record, arrays
+
+
+def _spread(folder: Path, specs: leaves.Specs) -> dict[str, np.ndarray]:
+    """The leaves that were spread over devices, or over processes."""
+    written_by_several = (folder / pieces.NAME).is_dir()
+    room = pieces if written_by_several else sharded
+    return room.read(folder / room.NAME, specs)
 
 
 class Contents(Mapping[str, np.ndarray]):
@@ -133,7 +149,7 @@ class Contents(Mapping[str, np.ndarray]):
     @functools.cached_property
     def _spread(self) -> dict[str, np.ndarray]:
         specs = {n: spec for n, spec in self.specs.items() if "offset" not in self._leaves[n]}
-        return sharded.read(self.folder / sharded.NAME, specs)
+        return _spread(self.folder, specs)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.specs)

@@ -17,6 +17,9 @@ Records = dict[str, dict[str, Any]]
 """Leaf path -> ``shape``, ``dtype``, for typed PRNG keys ``key_impl``, in the packed file
 ``offset``; JSON values."""
 
+Specs = Mapping[str, tuple[tuple[int, ...], np.dtype]]
+"""Leaf path -> shape and dtype."""
+
 _SHOWN = 3
 
 
@@ -119,6 +122,8 @@ def _placed(name: str, value: np.ndarray, key_impl: str | None, like: Any) -> An
     sharding = getattr(like, "sharding", None)
     if isinstance(like, jax.Array) and not like.committed:
         sharding = None
+    if sharding is not None and not sharding.is_fully_addressable:
+        return _shared_out(value, key_impl, sharding)
     where = None if key_impl else sharding
     # On CPU an aligned NumPy array is aliased (may_alias says nothing there), and XLA cannot reuse
     # memory that is not its own: the first step would hold the state twice. Hence a second put.
@@ -132,6 +137,12 @@ def _placed(name: str, value: np.ndarray, key_impl: str | None, like: Any) -> An
         return placed
     key = jax.random.wrap_key_data(placed, impl=key_impl)
     return key if sharding is None else jax.device_put(key, sharding)
+
+
+def _shared_out(value: np.ndarray, key_impl: str | None, sharding: Any) -> Any:
+    """An array of several processes, each of which has read the whole and keeps its part."""
+    made = jax.make_array_from_callback(value.shape, sharding, lambda index: value[index].copy())
+    return made if key_impl is None else jax.random.wrap_key_data(made, impl=key_impl)
 
 
 def rebuild(arrays: Mapping[str, np.ndarray], records: Records, like: PyTree) -> PyTree:

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from functorch_kit.checkpoint import content, manifest
+from functorch_kit.checkpoint import content, manifest, pieces
 from functorch_kit.checkpoint.errors import Damaged
 from functorch_kit.checkpoint.retention import Entry
 
@@ -71,12 +71,13 @@ def make(folder: Path) -> None:
         manifest.sync(path.parent)
 
 
-def prepare(folder: Path, damaged: Iterable[int] = ()) -> dict[int, Entry]:
+def prepare(folder: Path, damaged: Iterable[int] = (), team: str = "") -> dict[int, Entry]:
     """Open ``folder`` for writing: put back or remove what a crashed writer left.
 
     Args:
         folder: it exists, and no other process writes to it.
         damaged: steps that were found to be, and shall be set aside.
+        team: the name of the processes that write here; pieces of others are of nobody any more.
 
     Returns:
         The published steps. Those whose manifest cannot be believed are set aside: no later save
@@ -84,6 +85,9 @@ def prepare(folder: Path, damaged: Iterable[int] = ()) -> dict[int, Entry]:
     """
     for name in os.listdir(folder):
         path = folder / name
+        begins = pieces.BEGINS
+        if name.startswith(begins) and not (team and name.startswith(f"{begins}{team}-")):
+            path = path.rename(_temporary(folder, "pieces"))
         if name.startswith(".old-"):
             final = folder / name.removeprefix(".old-")
             if final.exists():

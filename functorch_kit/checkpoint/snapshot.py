@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functorch_kit.checkpoint import leaves, packed, sharded
+from functorch_kit.checkpoint import leaves, packed, pieces, sharded
 from functorch_kit.checkpoint.errors import CheckpointError, cause_line
 from functorch_kit.types import PyTree
 
@@ -24,12 +24,14 @@ class Snapshot(NamedTuple):
         device: path -> copy on the device, whose bytes are still to be fetched.
         spread: path -> copy on the devices over which the leaf is spread.
         records: path -> record.
+        blocks: of leaves that are spread over processes, what this one has to write.
     """
 
     content: np.ndarray
     device: dict[str, jax.Array]
     spread: dict[str, jax.Array]
     records: leaves.Records
+    blocks: tuple[pieces.Piece, ...] = ()
 
     def fetch(self) -> None:
         """Bring what is still on a device into ``content``."""
@@ -72,11 +74,12 @@ def _has_room(arrays: Iterable[jax.Array]) -> bool:
     return True
 
 
-def _checked(name: str, leaf: Any) -> None:
+def _checked(name: str, leaf: Any, shared: bool) -> None:
     if isinstance(leaf, jax.Array):
-        if not leaf.is_fully_addressable:
+        if not leaf.is_fully_addressable and not shared:
             raise CheckpointError(
-                f"leaf {name!r} is spread over several processes: gather it before saving"
+                f"leaf {name!r} is spread over several processes: save it with a team, in all of"
+                " them"
             )
         if leaf.is_deleted():
             raise CheckpointError(
@@ -86,7 +89,7 @@ def _checked(name: str, leaf: Any) -> None:
         raise CheckpointError(f"leaf {name!r} has dtype {leaf.dtype}: save numbers only")
 
 
-def take(state: PyTree, room: np.ndarray | None = None) -> Snapshot:
+def take(state: PyTree, room: np.ndarray | None = None, *, shared: bool = False) -> Snapshot:
     """Copy every leaf, so that the buffers of ``state`` may be donated to the next step.
 
     The copies are real: on CPU a plain ``np.asarray`` is a view that would block the donation of
@@ -98,6 +101,7 @@ def take(state: PyTree, room: np.ndarray | None = None) -> Snapshot:
     Args:
         state: a pytree whose leaves are arrays; typed PRNG keys are copied as their key data.
         room: ``content`` of a former snapshot, used again if it fits.
+        shared: whether other processes take theirs, of leaves that are spread over all of them.
 
     Raises:
         CheckpointError: names a leaf that is no array, has the name of another, was donated, or is
@@ -112,12 +116,18 @@ def take(state: PyTree, room: np.ndarray | None = None) -> Snapshot:
         {'shape': [], 'dtype': 'key<fry>', 'key_impl': 'threefry2x32', 'offset': 64}
     """
     data, host, device, spread, records = {}, [], {}, {}, {}
+    blocks: list[pieces.Piece] = []
     for name, leaf in leaves.named(state).items():
-        _checked(name, leaf)
+        _checked(name, leaf, shared)
         records[name] = {"shape": list(leaf.shape), "dtype": leaves.dtype_name(leaf.dtype)}
         if leaves.is_key(leaf.dtype):
             records[name]["key_impl"] = str(jax.random.key_impl(leaf))
             leaf = jax.random.key_data(leaf)
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            if not leaf.is_fully_replicated and leaf.size:
+                blocks += pieces.take(name, leaf)
+                continue
+            leaf = leaf.addressable_data(0)
         data[name] = leaf
         if not isinstance(leaf, jax.Array):
             host.append(name)
@@ -141,7 +151,7 @@ def take(state: PyTree, room: np.ndarray | None = None) -> Snapshot:
         records[name]["offset"] = offset
     content = room if room is not None and room.size == size else np.zeros(size, np.uint8)
     device, spread = (_copies(arrays) if arrays else {} for arrays in (device, spread))
-    taken = Snapshot(content, device, spread, records)
+    taken = Snapshot(content, device, spread, records, tuple(blocks))
     for name in host:
         try:
             np.copyto(taken.view(name, data[name]), np.asarray(data[name]))

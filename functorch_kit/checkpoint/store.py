@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from functorch_kit.checkpoint import content, leaves, publish, retention, snapshot
+from functorch_kit.checkpoint import content, leaves, pieces, publish, retention, snapshot
 from functorch_kit.checkpoint.errors import CheckpointError, Damaged, cause_line
 from functorch_kit.checkpoint.lock import Lock
 from functorch_kit.checkpoint.retention import Entry, Keep
@@ -57,6 +57,8 @@ class Store:
     Args:
         folder: where the checkpoints lie; created by the first save.
         keep: which of them stay.
+        team: the processes that save together, see ``distributed.Team``: each writes what only it
+            has, process 0 publishes. None for one process.
 
     Example:
         >>> import tempfile, jax.numpy as jnp
@@ -69,9 +71,10 @@ class Store:
         ([0.0, 1.0, 2.0], {'seed': 1})
     """
 
-    def __init__(self, folder: str | Path, keep: Keep | None = None) -> None:
+    def __init__(self, folder: str | Path, keep: Keep | None = None, *, team: Any = None) -> None:
         self.folder = Path(folder).absolute()  # Orbax takes no other, and the user may chdir
         self.keep = keep or Keep()
+        self._team = pieces.Together(self.folder, team)
         self._lock = Lock(self.folder)
         self._entries: dict[int, Entry] | None = None  # of the writer; a reader looks each time
         self._damaged: set[int] = set()
@@ -120,7 +123,7 @@ class Store:
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"meta of step {step} is not JSON: {cause_line(error)}") from None
         facts = {"step": step, "score": None if score is None else float(score), "pinned": pinned}
-        taken = snapshot.take(state, self._room)
+        taken = snapshot.take(state, self._room, shared=self._team.count > 1)
         self._room = taken.content
         self._open(step)
         self._written.clear()
@@ -134,7 +137,7 @@ class Store:
             raise
 
     def _open(self, step: int) -> None:
-        if self._lock.held:
+        if self._lock.held or not self._team.publishes:
             return
         try:
             publish.make(self.folder)
@@ -150,13 +153,18 @@ class Store:
 
     def _write(self, step: int, taken: snapshot.Snapshot, facts: dict[str, Any], meta: str) -> None:
         try:
+            others = self._team.begun()
+            if not self._team.publishes:
+                return self._team.write(taken.blocks)
             if self._entries is None:
-                self._entries = publish.prepare(self.folder, self._damaged)
+                self._entries = publish.prepare(self.folder, self._damaged, self._team.name)
                 self._damaged.clear()
             known = self._entries
             sequence = 1 + max((entry.sequence for entry in known.values()), default=0)
             facts = {**facts, "sequence": sequence, "meta": json.loads(meta)}
-            publish.publish(self.folder, step, lambda path: content.write(path, taken, facts))
+            publish.publish(
+                self.folder, step, lambda path: content.write(path, taken, facts, others)
+            )
             path = self.folder / str(step)
             known[step] = Entry(path, sequence, facts["score"], facts["pinned"])
             for other in known.keys() - retention.kept(known, self.keep):

@@ -32,6 +32,7 @@ from functorch_kit.config.data_sets import (
     Text,
     Tokens,
 )
+from functorch_kit.config.devices import Launch, Mesh
 from functorch_kit.config.errors import ConfigError
 from functorch_kit.config.listing import describe
 from functorch_kit.config.models import CNN, MLP, MODELS, GPTNano, ResNet18
@@ -78,7 +79,9 @@ __all__ = [
     "Idx",
     "Images",
     "LanguageModel",
+    "Launch",
     "Linear",
+    "Mesh",
     "Npy",
     "Npz",
     "OneCycle",

@@ -78,7 +78,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.name in GROUPS:
+        if field.name in GROUPS and dataclasses.is_dataclass(value):  # mesh.data is no group
             name = {"name": choice_of(value)} if len(GROUPS[field.name]) > 1 else {}
             value = {**name, **to_dict(value)}
         values[field.name] = list(value) if isinstance(value, tuple) else value

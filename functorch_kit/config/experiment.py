@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from functorch_kit import checkpoint, data, train
+from functorch_kit import checkpoint, data, distributed, train
 from functorch_kit.config.beginning import begins_elsewhere, begun, first_weights
 from functorch_kit.config.convert import from_dict, to_dict
 from functorch_kit.config.errors import ConfigError
-from functorch_kit.config.models import GPTModel, ImageModel, TextModel
+from functorch_kit.config.models import MLP, GPTModel, ImageModel, TextModel, ViT
 from functorch_kit.config.optimization import make_optimizer, make_options, settings_of, traced
 from functorch_kit.config.runs import saved
 from functorch_kit.config.schema import Config, choice_of
@@ -24,6 +24,7 @@ from functorch_kit.config.zoo import zoo_config, zoo_model
 from functorch_kit.data import Data
 from functorch_kit.types import HParams, Model, Objective
 
+_RULES = {MLP: distributed.MLP, GPTModel: distributed.GPT, ViT: distributed.VIT}
 _DATA: dict[str, Callable[..., Data]] = {
     "digits": data.digits,
     "synthetic_images": data.synthetic_images,
@@ -122,6 +123,8 @@ class Experiment:
             "overwrite": job.overwrite,
             "quiet": job.quiet,
             "config": saved(job),
+            "mesh": make_mesh(job),
+            "rules": _rules_of(job.model),
         }
 
     def fit(self, **changes: Any) -> Any:
@@ -198,6 +201,38 @@ def build(config: Config) -> Experiment:
     options = make_options(config)
     notes = first.notes if first else ()
     return Experiment(config, dataset, model, objective, optimizer, hparams, options, task, notes)
+
+
+def make_mesh(config: Config) -> Any:
+    """The mesh of a job; None for one device.
+
+    Raises:
+        UserError: sizes that the devices, or the model, do not fit.
+
+    Example:
+        >>> from functorch_kit import config
+        >>> make_mesh(config.Config()) is None
+        True
+    """
+    sizes = dataclasses.asdict(config.mesh)
+    if sizes["data"] is None:
+        sizes["data"] = -1 if jax.process_count() > 1 else 1
+    if config.mesh.tensor > 1 and _rules_of(config.model) is None:
+        raise ConfigError(
+            "mesh.tensor splits the matrices of an MLP, a GPT or a ViT, not of"
+            f" model={choice_of(config.model)}: give mesh.fsdp in its place, or fk.fit rules of"
+            " your own"
+        )
+    if config.mesh.sequence > 1 and not isinstance(config.model, GPTModel):
+        raise ConfigError("mesh.sequence splits a text's context: give mesh.data in its place")
+    if all(size == 1 for size in sizes.values()):
+        return None
+    return distributed.make_mesh(**sizes)
+
+
+def _rules_of(model: Any) -> distributed.Rules | None:
+    """How the matrices of a kind of model are split over an axis of tensors, if that is known."""
+    return next((rules for kind, rules in _RULES.items() if isinstance(model, kind)), None)
 
 
 def _scaled(model: Model, scale: Any) -> Model:

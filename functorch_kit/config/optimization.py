@@ -40,7 +40,7 @@ def traced(config: Config) -> dict[str, float]:
         {'model.dropout': 0.3, 'optimizer.learning_rate': 0.1, 'optimizer.momentum': 0.9}
     """
     found: dict[str, float] = {}
-    for group in GROUPS:
+    for group in (name for name in GROUPS if hasattr(config, name)):
         section = getattr(config, group)
         for field in dataclasses.fields(section):
             name, value = f"{group}.{field.name}", getattr(section, field.name)

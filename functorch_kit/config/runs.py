@@ -24,6 +24,10 @@ RESUMABLE = (
     "train.keep_latest",
     "train.keep_best",
     "train.keep_every",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.sequence",
+    "mesh.tensor",
     "quiet",
 )
 """What may change when a run goes on: how far and what is seen of it, not what is computed."""
@@ -87,7 +91,8 @@ def resumed(config: Config, given: Collection[str]) -> Config:
         Traceback (most recent call last):
         functorch_kit...ConfigError: seed cannot change when a run is resumed: only train.steps,
         train.schedule_steps, train.max_seconds, train.eval_every, train.checkpoint_every,
-        train.log_every, train.keep_latest, train.keep_best, train.keep_every or quiet can
+        train.log_every, train.keep_latest, train.keep_best, train.keep_every, mesh.data, mesh.fsdp,
+        mesh.sequence, mesh.tensor or quiet can
     """
     for name in given:
         if name not in (*RESUMABLE, "resume"):
@@ -99,7 +104,7 @@ def resumed(config: Config, given: Collection[str]) -> Config:
     for name in given:
         group, _, key = name.rpartition(".")
         if name != "resume":
-            setattr(*((run.train, key) if group else (run, key)), _value(config, name))
+            setattr(getattr(run, group) if group else run, key, _value(config, name))
     return dataclasses.replace(from_dict(to_dict(run)), resume=config.resume)
 
 

@@ -13,6 +13,7 @@ import dataclasses
 from typing import Any
 
 from functorch_kit.config.data_sets import DATA_SETS, Digits
+from functorch_kit.config.devices import Launch, Mesh
 from functorch_kit.config.models import CNN, MODELS
 from functorch_kit.config.optimizers import OPTIMIZERS, Adam
 from functorch_kit.config.schedules import SCHEDULES, Constant
@@ -38,6 +39,7 @@ class Config:
     optimizer: Any = dataclasses.field(default_factory=Adam)
     schedule: Any = dataclasses.field(default_factory=Constant)
     train: Train = dataclasses.field(default_factory=Train)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
     seed: int = setting(0, "of parameters, order and dropout", **_SEED)
     init_from: str | None = setting(
         None, "weights to begin with: a file, its folder, or the folder of a run"
@@ -54,6 +56,8 @@ GROUPS: dict[str, dict[str, type]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "train": {"default": Train},
+    "mesh": {"default": Mesh},
+    "launch": {"default": Launch},
 }
 """Group -> choice -> its dataclass. There is no other way from a name to a thing."""
 

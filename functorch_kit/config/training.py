@@ -100,6 +100,7 @@ class Train:
 OF_WHOLE_RUNS = (
     "resume",
     "overwrite",
+    *(f"mesh.{name}" for name in ("data", "fsdp", "sequence", "tensor")),
     *(
         f"train.{name}"
         for name in (

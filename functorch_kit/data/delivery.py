@@ -206,12 +206,13 @@ def each_on_device(pipeline: Any) -> Iterator[Any]:
         yield batch
 
 
-def sharded(mesh: jax.sharding.Mesh, axis: str = "data") -> Callable[[Any], Any]:
+def sharded(mesh: jax.sharding.Mesh, axis: str | tuple[str, ...] = "data") -> Callable[[Any], Any]:
     """How blocks of one process's rows become arrays of all processes: ``Feed(put=sharded(mesh))``.
 
     Args:
         mesh: the devices of all processes.
-        axis: the mesh's axis over which batches are shared out, in the order of processes.
+        axis: the mesh's axis, or axes, over which batches are shared out, in the order of
+            processes.
 
     Returns:
         From a tree of host arrays (steps, local batch, ...) to one of global arrays.

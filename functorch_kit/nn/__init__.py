@@ -39,7 +39,7 @@ from functorch_kit.nn.pool import avg_pool, global_avg_pool, global_max_pool, ma
 from functorch_kit.nn.position import position_embedding, rotary
 from functorch_kit.nn.recurrent import Cell, bidirectional, gru, lstm, recurrent, rnn
 from functorch_kit.nn.repeat import remat, repeat, stack, stacked, unstacked
-from functorch_kit.nn.scope import current_path, part_key, scope, tag
+from functorch_kit.nn.scope import current_path, part_key, placed, scope, tag
 from functorch_kit.nn.treatment import treated
 from functorch_kit.types import Model
 
@@ -88,6 +88,7 @@ __all__ = [
     "output_spec",
     "parallel",
     "part_key",
+    "placed",
     "position_embedding",
     "recurrent",
     "relu",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +13,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.core import Tracer
 
 _path: ContextVar[tuple[str, ...]] = ContextVar("functorch_kit_path", default=())
+_place: ContextVar[Callable[[str, Any], Any] | None] = ContextVar(
+    "functorch_kit_place", default=None
+)
 
 
 @contextmanager
@@ -63,10 +66,41 @@ def tag(y: Any) -> Any:
         >>> "name=double" in str(jax.make_jaxpr(f)(1.0))
         True
     """
-    path = current_path()
-    return jax.tree.map(
-        lambda leaf: checkpoint_name(leaf, path) if isinstance(leaf, Tracer) else leaf, y
-    )
+    path, place = current_path(), _place.get()
+
+    def mark(leaf: Any) -> Any:
+        if not isinstance(leaf, Tracer):
+            return leaf
+        return checkpoint_name(leaf if place is None else place(path, leaf), path)
+
+    return jax.tree.map(mark, y)
+
+
+@contextmanager
+def placed(place: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Pass every traced output of a part through a function, which says on which devices it lies.
+
+    Args:
+        place: ``place(path, leaf) -> leaf``, of the same values.
+
+    Example:
+        >>> seen = []
+        >>> def place(path, leaf):
+        ...     seen.append((path, leaf.shape))
+        ...     return leaf
+        >>> def f(x):
+        ...     with scope("double"):
+        ...         return tag(2 * x)
+        >>> with placed(place):
+        ...     _ = jax.eval_shape(f, jax.ShapeDtypeStruct((3,), "float32"))
+        >>> seen
+        [('double', (3,))]
+    """
+    token = _place.set(place)
+    try:
+        yield
+    finally:
+        _place.reset(token)
 
 
 def part_key(key: jax.Array | None, name: str) -> jax.Array | None:

@@ -115,6 +115,7 @@ def compile(
     carry: int | None = None,
     captured_bytes: int | None = CAPTURED_BYTES,
     compiler_options: Mapping[str, Any] | None = None,
+    out_shardings: Any = None,
 ) -> Program:
     """Lower and compile a function for the given shapes, before there is any data.
 
@@ -129,6 +130,8 @@ def compile(
             tuple, replaces in the next call. It must come out as it went in.
         captured_bytes: the largest array that the function may capture; None for any.
         compiler_options: XLA's, for this program alone, over those of ``measured_options``.
+        out_shardings: where the outputs lie, as ``jax.jit`` takes it; XLA's choice if None. Where
+            the arguments lie stands in their specs.
 
     Returns:
         The program, with its report.
@@ -154,7 +157,9 @@ def compile(
         with tracing(name, names, shapes):
             # keep_unused: a leaf that the function ignores is checked like any other, and the
             # compiled program's parameters are the leaves, one for one.
-            traced = jax.jit(fn, donate_argnums=donate, keep_unused=True).trace(*shapes)
+            placed = {} if out_shardings is None else {"out_shardings": out_shardings}
+            jitted = jax.jit(fn, donate_argnums=donate, keep_unused=True, **placed)
+            traced = jitted.trace(*shapes)
         if carry is not None:
             check_carry(name, names[carry], shapes[carry], carried(shapes[carry], traced.out_info))
         if captured_bytes is not None:

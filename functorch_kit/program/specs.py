@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import AbstractMesh, NamedSharding
 
 from functorch_kit.types import PyTree, Spec, path_name
 
@@ -63,12 +65,17 @@ def describe(leaf: Any) -> str:
 def size_in_bytes(spec: Any) -> int:
     """Bytes of one leaf on the device; a typed PRNG key counts the words that it is made of.
 
+    Where the leaf is spread over several devices, the bytes on one of them.
+
     Example:
         >>> import jax.numpy as jnp
         >>> size_in_bytes(jax.ShapeDtypeStruct((2, 3), jnp.bfloat16))
         12
     """
-    return int(spec.size) * int(spec.dtype.itemsize)
+    sharding = getattr(spec, "sharding", None)
+    if not isinstance(sharding, NamedSharding) or isinstance(sharding.mesh, AbstractMesh):
+        return int(spec.size) * int(spec.dtype.itemsize)
+    return math.prod(sharding.shard_shape(spec.shape)) * int(spec.dtype.itemsize)
 
 
 def argument_names(fn: Callable[..., Any], count: int) -> tuple[str, ...]:

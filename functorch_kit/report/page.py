@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_kit.report.layouts import layout_section
 from functorch_kit.report.markup import document, escape, side_by_side
 from functorch_kit.report.quantities import (
     as_number,
@@ -81,6 +82,7 @@ def write_page(
                 kind="matrix" if _few(confusion) else "",
             ),
             side_by_side(program_report(program) + waiting(program), environment_facts(found)),
+            layout_section(program),
             configuration(_text(folder / "config.yaml")),
         )
     )

@@ -158,6 +158,8 @@ def _whole(arguments: Mapping[str, Any]) -> Arguments:
     whole = defaults | dict(arguments)
     whole |= {"options": whole["options"] or train.Options(), "hooks": tuple(whole["hooks"])}
     whole["hparams"] = dict(whole["hparams"] or {})
+    if whole["mesh"] is not None:
+        raise UserError("mesh in a job of a sweep: lanes have the devices; leave it out")
     return {name: each for name, each in whole.items() if name not in _GIVEN_BY_THE_SWEEP}
 
 

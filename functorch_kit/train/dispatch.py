@@ -26,6 +26,7 @@ def advance(
     log: Callable[[int, Mapping[str, np.ndarray]], None],
     asked: Callable[[], bool] = lambda: False,
     guard: Guard | None = None,
+    agreed: Callable[[int], int] = lambda steps: steps,
 ) -> Iterator[tuple[int, Any]]:
     """Take steps ``first`` to ``last``, pausing wherever someone must look at the state.
 
@@ -40,6 +41,8 @@ def advance(
         asked: whether there is to be a pause at once, the last one.
         guard: finds the steps that failed; see ``Guard``. Where it does not go on behind them, the
             last pause is before such a step, and ``failed`` tells the log.
+        agreed: what several processes make of the steps of the next dispatch, which each measures
+            for itself: the same number in all of them.
 
     Yields:
         The step reached and the state at it. All metrics up to it have been logged.
@@ -58,7 +61,7 @@ def advance(
     ends = asked()
     while step < last and not ends:
         to_pause = min(last - step, *(number - step % number for number in every))
-        count = min(pace.steps, to_pause)
+        count = agreed(min(pace.steps, to_pause))
         if guard:
             guard.before(step, state)
         state, fetch = stepper(hparams, state, step, count)

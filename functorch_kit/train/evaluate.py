@@ -29,10 +29,16 @@ class _Sums:
         params: Spec,
         model_state: Spec,
         options: Options | None = None,
+        layout: Any = None,
     ):
         specs = [spec_of(hparams), spec_of(params), spec_of(model_state), pipeline.spec]
-        step = self._over(make_eval_step(objective, options))
-        self.program = program.compile(step, *specs, name="eval_step")
+        step, out = self._over(make_eval_step(objective, options)), None
+        self._layout, self._lies = layout, None
+        if layout is not None:
+            self._lies, out = layout.of_batch(pipeline.spec, pipeline), layout.everywhere
+            specs[0], specs[2] = layout.on_each(specs[0]), layout.on_each(specs[2])
+            specs[3] = layout.lying(pipeline.spec, self._lies)
+        self.program = program.compile(step, *specs, name="eval_step", out_shardings=out)
         self._batches: dict[int, tuple[Any, list[Any]]] = {}
 
     def _over(self, step: EvalStep) -> EvalStep:
@@ -55,6 +61,8 @@ class _Sums:
         if id(pipeline) in self._batches:
             return self._batches[id(pipeline)][1]
         batches = each_on_device(pipeline)
+        if self._layout is not None:
+            batches = (self._layout.put(batch, self._lies) for batch in batches)
         leaves = jax.tree.leaves(pipeline.spec)
         if pipeline.steps * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) > _KEPT_BYTES:
             return batches
@@ -75,6 +83,8 @@ class Evaluator(_Sums):
         params: parameters, arrays or specs.
         model_state: the model's state, arrays or specs.
         options: of the train step; of these, the precision.
+        layout: on several devices, where everything lies, see ``distributed.Layout``; the
+            parameters' specs then have shardings.
 
     Example:
         >>> import numpy as np
@@ -157,10 +167,17 @@ def predict(model: Model, params: Params, model_state: ModelState, pipeline: Any
     def forward(params, model_state, x):
         return model.apply(params, model_state, x, train=False)[0]
 
-    specs = [spec_of(params), spec_of(model_state), pipeline.spec["x"]]
+    # Parameters that are spread over devices are used where they lie.
+    specs = [*jax.tree.map(_where_it_lies, (params, model_state)), pipeline.spec["x"]]
     compiled = program.compile(forward, *specs, name="predict")
     outputs = [compiled(params, model_state, pipeline(step)["x"]) for step in range(pipeline.steps)]
     return np.concatenate([np.asarray(jnp.asarray(y)) for y in outputs])[: pipeline.order.count]
+
+
+def _where_it_lies(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None)
+    several = sharding is not None and len(sharding.device_set) > 1
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding if several else None)
 
 
 def _computed(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -55,6 +56,7 @@ class Guard:
         stepper: takes the steps; see ``Stepper``.
         skips: whether the run goes on behind the step, as if it had moved nothing; if not, it ends
             before it.
+        clock: seconds, the same in all processes of the run: it says when copies are taken.
 
     Example:
         >>> import numpy as np, optax
@@ -75,15 +77,17 @@ class Guard:
         ([0.0, 0.0, 1.0, 0.0], True, 4)
     """
 
-    def __init__(self, stepper: Any, *, skips: bool):
-        self._stepper, self._skips = stepper, skips
+    def __init__(
+        self, stepper: Any, *, skips: bool, clock: Callable[[], float] = time.perf_counter
+    ):
+        self._stepper, self._skips, self._clock = stepper, skips, clock
         self._kept: tuple[int, Any] | None = None
         self._next: tuple[int, Any] | None = None  # not known to be sound as yet
         self._copied = 0.0
 
     def before(self, step: int, state: Any) -> None:
         """Told the state that the next dispatch starts from, before it is donated."""
-        now = time.perf_counter()
+        now = self._clock()
         if self._kept is None:
             self._kept, self._copied = (step, _copy(state)), now
         elif self._next is None and now - self._copied > _SECONDS_BETWEEN_COPIES:
@@ -126,7 +130,7 @@ class Guard:
         rows["refused"] = np.maximum(rows.get("refused", mark), mark)
         # As after any other step, but for what it would have changed.
         state = state.replace(step=state.step + 1)
-        self._kept, self._copied = (bad, _copy(state)), time.perf_counter()
+        self._kept, self._copied = (bad, _copy(state)), self._clock()
         return bad, state, rows
 
     def _first_bad(self, hparams: HParams, start: int, shown: int) -> tuple[int, Any]:

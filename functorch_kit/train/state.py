@@ -88,7 +88,9 @@ def init_state(
     return compiled_init(init, values, key)(values, key)
 
 
-def compiled_init(init: Callable[..., TrainState], hparams: HParams, key: Any) -> program.Program:
+def compiled_init(
+    init: Callable[..., TrainState], hparams: HParams, key: Any, shardings: Any = None
+) -> program.Program:
     """An init to be run once: compiled with little optimisation, which takes a third of the time.
 
     It may capture arrays of any size: foreign weights are a fine start.
@@ -97,6 +99,7 @@ def compiled_init(init: Callable[..., TrainState], hparams: HParams, key: Any) -
         init: see ``make_init``.
         hparams: hyperparameters, arrays or specs.
         key: the run's key, or its spec.
+        shardings: where the state is made, a tree of them; None for one device.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -108,7 +111,13 @@ def compiled_init(init: Callable[..., TrainState], hparams: HParams, key: Any) -
     """
     options = {"xla_backend_optimization_level": 1}
     return program.compile(
-        init, hparams, key, name="init", captured_bytes=None, compiler_options=options
+        init,
+        hparams,
+        key,
+        name="init",
+        captured_bytes=None,
+        compiler_options=options,
+        out_shardings=shardings,
     )
 
 

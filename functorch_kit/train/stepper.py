@@ -43,6 +43,8 @@ class Stepper:
         form: see ``choose_form``.
         is_checked: whether each call of the program also says if the state that it leaves is sound:
             for a ``Guard``, which otherwise asks for that by a program of its own.
+        layout: on several devices, where everything lies, see ``distributed.Layout``; the state's
+            specs then have shardings. None for one device.
 
     Attributes:
         program: the compiled program.
@@ -74,17 +76,21 @@ class Stepper:
         form: Form,
         *,
         is_checked: bool = False,
+        layout: Any = None,
     ):
         self.form, self.is_checked = form, is_checked
-        self._pipeline = pipeline
-        self._constant = jax.device_put(pipeline.constant())
+        self._pipeline, self._layout = pipeline, layout
+        self._constant = self._put(pipeline.constant())
         most = getattr(pipeline, "most_block_steps", None)
         self.capacity = min(block_steps(pipeline.row_spec), most or _BLOCK_STEPS)
-        self._feed = Feed(pipeline, self.capacity)
         rows = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((self.capacity, *leaf.shape), leaf.dtype),
             pipeline.row_spec,
         )
+        self._rows_lie = None
+        if layout is not None:
+            self._rows_lie = layout.of_batch(rows, pipeline, lead=1)
+        self._feed = self._fed(pipeline)
         number = jax.ShapeDtypeStruct((), jnp.int32)
         specs = [spec_of(hparams), spec_of(state), spec_of(self._constant), rows, number]
         if form.name == "chunk":
@@ -93,7 +99,14 @@ class Stepper:
             function = _single(train_step, pipeline.batch)
         if is_checked:
             function = _checked(function)
-        self.program = program.compile(function, *specs, name="train_step", donate=(1,), carry=1)
+        out = None
+        if layout is not None:
+            rest = [layout.on_each(each) for each in (specs[0], specs[2], *specs[4:])]
+            specs = [rest[0], specs[1], rest[1], layout.lying(rows, self._rows_lie), *rest[2:]]
+            out = layout.outputs(specs[1])
+        self.program = program.compile(
+            function, *specs, name="train_step", donate=(1,), carry=1, out_shardings=out
+        )
         self.most_steps = 0
         self.offset = 0
         self.input_wait_seconds = 0.0
@@ -113,8 +126,8 @@ class Stepper:
         other = copy.copy(self)
         old, new = (jax.tree.leaves(each.constant()) for each in (self._pipeline, pipeline))
         if any(one is not another for one, another in zip(old, new, strict=True)):
-            other._constant = jax.device_put(pipeline.constant())
-        other._pipeline, other._feed = pipeline, Feed(pipeline, self.capacity)
+            other._constant = self._put(pipeline.constant())
+        other._pipeline, other._feed = pipeline, self._fed(pipeline)
         other._block, other._running = (-1, None), None
         other.offset, other.most_steps = 0, 0
         other.input_wait_seconds = other.compute_seconds = other._done = 0.0
@@ -150,6 +163,15 @@ class Stepper:
     def input(self) -> Diagnosis:
         """How the rows came, whether the steps waited for them, and what to change."""
         return self._feed.diagnosis(self.input_wait_seconds, self.compute_seconds)
+
+    def _put(self, constant: Any) -> Any:
+        return jax.device_put(constant) if self._layout is None else self._layout.put(constant)
+
+    def _fed(self, pipeline: Any) -> Feed:
+        if self._layout is None:
+            return Feed(pipeline, self.capacity)
+        reader, put = self._layout.reading(pipeline, self._rows_lie)
+        return Feed(reader, self.capacity, put=put)
 
     def _rows(self, number: int) -> Any:
         """The block of rows with a number, on the device; it stays there for the next call."""

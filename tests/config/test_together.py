@@ -225,7 +225,7 @@ EARLY: dict[str, Any] = {
 def changed(config: Config) -> Config:
     """Another value of everything that is an argument."""
     values = to_dict(config)
-    for group in GROUPS:
+    for group in values.keys() & GROUPS:
         section = getattr(config, group)
         for field in dataclasses.fields(section):
             setting, value = setting_of(field), values[group][field.name]

@@ -119,6 +119,19 @@ def test_launchers_that_start_processes_take_the_same_command_line(
     assert "error: train.accumulate is 3: it must divide" in wrong.err
 
 
+def test_tasks_of_one_job_are_one_run(script, tmp_path: Path):
+    package = "hydra_submitit_launcher"
+    if not any((Path(each) / "hydra_plugins" / package).is_dir() for each in sys.path):
+        pytest.skip(f"{package} is not installed")
+    launcher = ["hydra/launcher=submitit_local", "hydra.launcher.tasks_per_node=2"]
+    words = [*SPIRALS, *HELD_OUT, "mesh.data=-1", "run_dir=there", "quiet=true", "seed=0"]
+    ended = script("train.py", "-m", *words, *launcher)
+    assert ended.code == 0, ended.err
+    program = json.loads((tmp_path / "there" / "0" / "program.json").read_text())
+    assert program["layout"]["devices"] == 2
+    assert summary(tmp_path / "there" / "0")["status"] == "finished"
+
+
 def test_the_settings_of_the_launcher_are_listed_where_it_is_taken(here):
     assert "hydra.launcher.devices=null" in here("train.py", "--help").out
     assert "hydra.launcher" not in here("compare.py", "--help").out

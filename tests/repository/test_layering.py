@@ -18,7 +18,9 @@ FLOORS = {
     **dict.fromkeys(["nn", "losses", "metrics", "precision", "transforms"], 1),
     **dict.fromkeys(["models", "interop", "program", "data"], 2),
     **dict.fromkeys(["train", "distributed", "checkpoint", "report", "export", "generation"], 3),
-    **dict.fromkeys(["run", "record", "lane", "compiled", "loop", "modes", "supervise"], 4),
+    **dict.fromkeys(
+        ["run", "record", "lane", "compiled", "loop", "modes", "planning", "supervise"], 4
+    ),
     **dict.fromkeys(["certify", "config"], 5),
     **dict.fromkeys(["sweep"], 6),
 }
