@@ -6,10 +6,13 @@ python experiments/export.py run=runs/<run> out=<folder> format=onnx onnx_python
 python experiments/export.py run=runs/<run> out=<folder> format=safetensors  the parameters alone
 
 A program takes raw records: bytes of images, columns of a table as they stand in the file. What the
-run took out of them, mean and deviation, is part of it, and of the manifest. It gives logits, or the
-numbers of a regression. predict.py uses it, `functorch_kit.export.load(<folder>)` makes a function
-of it. The conversion to ONNX needs jax2onnx, which does not go with this environment's Orbax:
-onnx_python names the Python of another (`pip install 'functorch_kit[onnx]'` makes one).
+run took out of them, mean and deviation, is part of it and stands in the manifest. It gives logits,
+or the numbers of a regression; of a text, logits for the token after each. predict.py uses it, and
+functorch_kit.export.load(<folder>) makes a function of it.
+
+ONNX is written by jax2onnx, which does not go with this environment's Orbax, so onnx_python names
+the Python of another: python -m venv onnx && onnx/bin/pip install jax2onnx onnxruntime optax pyyaml
+jaxtyping.
 """
 
 import dataclasses

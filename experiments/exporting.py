@@ -51,8 +51,9 @@ def as_onnx(found: Servable, config: Any) -> export.Manifest:
     python = config.onnx_python or sys.executable
     if config.onnx_python is None and importlib.util.find_spec("jax2onnx") is None:
         raise ConfigError(
-            "format=onnx needs jax2onnx, which does not go with this environment's Orbax: make"
-            " another with pip install 'functorch_kit[onnx]', and give onnx_python=<its python>"
+            "format=onnx needs jax2onnx, which does not go with this environment's Orbax:"
+            " python -m venv onnx && onnx/bin/pip install jax2onnx onnxruntime optax pyyaml"
+            " jaxtyping, and give onnx_python=onnx/bin/python"
         )
     batch = "batch" if config.batch is None else config.batch
 

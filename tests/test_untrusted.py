@@ -45,7 +45,7 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path):
 def test_a_hole_larger_than_memory_is_not_read(tmp_path: Path):
     with open(tmp_path / "hole", "wb") as file:
         file.truncate(1 << 43)
-    with pytest.raises(FileError, match="bytes, and .* are read at most"):
+    with pytest.raises(FileError, match=r"bytes, and .* are read at most"):
         read_plain(tmp_path / "hole")
 
 

@@ -236,7 +236,9 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _may_become(given: np.dtype, wanted: np.dtype) -> bool:
     kinds = {"f": "f", "i": "iu", "u": "iu"}
-    return given == wanted or given.kind in kinds.get(wanted.kind, "") and wanted != np.uint8
+    if wanted == np.uint8:  # bytes of an image: other whole numbers may mean something else
+        return given == wanted
+    return given == wanted or given.kind in kinds.get(wanted.kind, "")
 
 
 def _cast(

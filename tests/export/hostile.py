@@ -128,7 +128,8 @@ def hostile_arrays(marker: Path) -> Iterator[tuple[str, bytes]]:
     for number, shape in enumerate((
         "(2, 2, 3)", "(1000000000, 2, 3)", "(4611686018427387904, 2, 3)", "(-1, 2, 3)", "(1, 6)",
         "(0, 2, 3)", "(1, 2, 3, 0)", "()", "(1.0, 2, 3)", "[1, 2, 3]", "6", "None", "('1', 2, 3)",
-        f"({'(' * 300}{')' * 300},)", f"({'-' * 20000}1,)", f"({'1,' * 20000})", f"({'-1,' * 9000})",
+        f"({'(' * 300}{')' * 300},)", f"({'-' * 20000}1,)", f"({'1,' * 20000})",
+        f"({'-1,' * 9000})",
     )):  # fmt: skip
         if shape != "[1, 2, 3]":
             yield f"shape_{number}", _npy("'<f4'", shape, good)
@@ -205,7 +206,8 @@ def hostile_texts() -> Iterator[tuple[str, str, bytes]]:
     """Tables and texts: kind, name and content."""
     for name, content in {
         "of_no_bytes": b"", "of_other_columns": b"c,d\n1,2\n", "with_a_short_row": b"a,b\n1\n",
-        "with_a_long_row": b"a,b\n1,2,3\n", "with_words": b"a,b\n1,x\n", "with_nan": b"a,b\n1,nan\n",
+        "with_a_long_row": b"a,b\n1,2,3\n", "with_words": b"a,b\n1,x\n",
+        "with_nan": b"a,b\n1,nan\n",
         "with_infinity": b"a,b\n1,inf\n", "beyond_float32": b"a,b\n1,1e39\n",
         "with_a_formula": b"a,b\n1,=1+1\n", "with_code": b"a,b\n1,__import__('os')\n",
         "with_an_open_quote": b'a,b\n"1,2\n', "with_a_quote_inside": b'a,b\n"1"x,2\n',

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copy(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def copy(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy to damage, which must not come to the deserializer."""
 
     def reached(content: Any) -> Any:
         raise Reached
 
     monkeypatch.setattr(jax.export, "deserialize", reached)
-    yield shutil.copytree(whole, tmp_path / "copy")
+    return shutil.copytree(whole, tmp_path / "copy")
 
 
 def _refused(folder: Path) -> str:
