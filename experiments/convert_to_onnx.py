@@ -14,7 +14,7 @@ def convert(folder: Path) -> dict[str, str]:
 
     from functorch_kit import safetensors
     from functorch_kit.config import servable_model
-    from functorch_kit.export.onnx import write_onnx
+    from functorch_kit.export.onnx_graph import write_onnx
     from functorch_kit.export.program import filled
 
     told = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))

@@ -4,9 +4,11 @@ python experiments/export.py run=runs/<run> out=digits_onnx format=onnx onnx_pyt
 pip install numpy onnxruntime                                 in any environment, on any machine
 python onnx_without_jax.py digits_onnx records.npy            the likeliest class of each record
 
-Measured on the digits: the same logits as JAX's within 1e-5. The same file runs in C++, Java or a
-browser; what goes in and what comes out stands in manifest.json.
+Its logits are JAX's within 1e-5. The same file runs in C++, Java or a browser; what goes in and
+what comes out stands in manifest.json.
 """
+
+# pyright: reportMissingImports=false
 
 import hashlib
 import json

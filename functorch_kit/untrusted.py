@@ -74,7 +74,7 @@ def read_plain(
             content = np.empty(there, np.uint8)
         except MemoryError as error:
             raise FileError(f"file {name} has {there} bytes, more than there is memory") from error
-        rest = memoryview(content)
+        rest = content.data
         with open(handle, "rb", buffering=0, closefd=False) as file:
             while rest and (count := file.readinto(rest)):
                 rest = rest[count:]

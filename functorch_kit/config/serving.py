@@ -121,8 +121,7 @@ def servable_model(recipe: Mapping[str, Any]) -> Model:
     job = from_dict({"model": recipe["model"], "train": settings})
     inside = network(job, recipe["sizes"], {})
     policy = precision.policy(job.train.precision, job.train.precision_keep)
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in recipe["inputs"].items()}
-    inputs = Inputs(**values)
+    inputs = Inputs.from_dict(recipe["inputs"])
 
     def init(key: Any, x_spec: Any) -> tuple[Params, ModelState]:
         return inside.init(key, jax.eval_shape(inputs.prepared, x_spec))

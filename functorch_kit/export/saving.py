@@ -201,22 +201,19 @@ def _finished(
         names.append(manifests.TOKENIZER)
     files: dict[str, File] = {name: manifests.file_of(draft / name) for name in names}
     records = facts.pop("records", None) or _records(inputs)
-    made = Manifest(
-        format=format,
-        created=_today().isoformat(),
-        versions={
-            "functorch_kit": __version__,
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-            **(versions or {}),
-        },
-        inputs=inputs,
-        outputs=outputs,
-        records=records,
-        files=files,
-        vocabulary=words,
-        **{"expires": None, **more, **facts},
-    )
+    made_by = {"functorch_kit": __version__, "jax": jax.__version__, "numpy": np.__version__}
+    values: dict[str, Any] = {
+        "format": format,
+        "created": _today().isoformat(),
+        "expires": None,
+        "versions": {**made_by, **(versions or {})},
+        "inputs": inputs,
+        "outputs": outputs,
+        "records": records,
+        "files": files,
+        "vocabulary": words,
+    }
+    made = Manifest(**values | more | facts)
     manifests.write(draft, made)
     return made
 

@@ -226,7 +226,7 @@ def hostile_texts() -> Iterator[tuple[str, str, bytes]]:
 
 def sealed(content: dict[str, Any]) -> bytes:
     """A manifest with the right seal, whatever it says."""
-    return manifests._seal(content)  # pyright: ignore[reportPrivateUsage]
+    return manifests._seal(content)
 
 
 def good_artifact(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import pytest
 from functorch_kit import export, nn, safetensors
 from functorch_kit.data import Characters, Inputs
 from functorch_kit.export import ArtifactError, Leaf
+from functorch_kit.export.program import flat
 from functorch_kit.types import Model
 
 pytest.importorskip("flatbuffers")
@@ -101,7 +102,7 @@ def test_its_gradients_are_the_models(network):
     def of_artifact(params):
         return jnp.sum(jnp.sin(artifact.apply(params, X)))
 
-    expected = export.program.flat(jax.jit(jax.grad(of_model))(params))
+    expected = flat(jax.jit(jax.grad(of_model))(params))
     found = jax.jit(jax.grad(of_artifact))(artifact.params)
     assert sorted(found) == sorted(expected)
     for name, slope in found.items():
@@ -253,7 +254,7 @@ def test_a_vocabulary_travels_and_has_to_be_the_programs(tmp_path):
     model = nn.embedding(3, 3)
     x = np.zeros((1, 2), np.int32)
     records = Inputs("text", (2,), "int32")
-    facts = {"records": records, "task": "language model"}
+    facts: Any = {"records": records, "task": "language model"}
     made = _made(model, x)
     export.save(tmp_path / "a", model, *made, x, vocabulary=Characters("a\nb"), **facts)
     found = export.load(tmp_path / "a").vocabulary

@@ -16,6 +16,7 @@ import pytest
 from functorch_kit import export, nn
 from functorch_kit.errors import UserError
 from functorch_kit.export import artifact as artifacts
+from functorch_kit.export.manifest import file_of
 from tests.export.hostile import sealed
 
 pytest.importorskip("flatbuffers")
@@ -138,7 +139,7 @@ def test_bytes_that_are_no_program_are_an_error_in_one_line(whole: Path, tmp_pat
     folder = shutil.copytree(whole, tmp_path / "random")
     (folder / "program.bin").write_bytes(b"")
     content = json.loads((folder / "manifest.json").read_text())["content"]
-    file = export.manifest.file_of(folder / "program.bin")
+    file = file_of(folder / "program.bin")
     content["files"]["program.bin"] = {"bytes": file.bytes, "sha256": file.sha256}
     (folder / "manifest.json").write_bytes(sealed(content))
     assert "cannot be read" in _refused(folder)

@@ -41,6 +41,7 @@ ROOMS_OF_LIBRARY: dict[str, set[str]] = {
     "safetensors": {"interop", "export"},
     "ml_dtypes": {"safetensors"},  # NumPy's names for JAX's numbers, bfloat16 among them
     "jax2onnx": {"export"},
+    "onnx": {"export"},
     "onnxruntime": {"export"},
     "yaml": {"run"},
     "flax": {"interop"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from importlib.metadata import version
 from pathlib import Path
@@ -58,13 +59,8 @@ def write_onnx(
         ...         print(error)
         jax2onnx is not installed here: pip install jax2onnx onnxruntime
     """
-    try:
-        import jax2onnx
-        import onnxruntime
-    except ImportError as error:
-        raise ArtifactError(
-            "jax2onnx is not installed here: pip install jax2onnx onnxruntime"
-        ) from error
+    # By name: they need not be there where types are checked.
+    jax2onnx, onnxruntime = (_library(name) for name in ("jax2onnx", "onnxruntime"))
 
     def forward(x: jax.Array) -> Any:
         return model.apply(params, model_state, x, train=False)[0]
@@ -104,10 +100,8 @@ def _pool_over_space(path: Path) -> None:
 
     jax2onnx 0.17 writes a window that slides over all axes as it finds it, behind two axes of one.
     """
-    import onnx
-    from onnx import helper
-
-    model, made = onnx.load(path), []
+    onnx = _library("onnx")
+    helper, model, made = onnx.helper, onnx.load(path), list[Any]()
     for place, node in enumerate(model.graph.node):
         options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
         window = options.get("kernel_shape", [])
@@ -137,6 +131,15 @@ def _pool_over_space(path: Path) -> None:
     del model.graph.node[:]
     model.graph.node.extend(made)
     onnx.save(model, path)
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ArtifactError(
+            f"{name} is not installed here: pip install jax2onnx onnxruntime"
+        ) from error
 
 
 def _random(count: int, x_spec: jax.ShapeDtypeStruct) -> np.ndarray:
