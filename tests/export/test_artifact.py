@@ -28,6 +28,7 @@ RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(5, 6, 6, 3)).astype(np.float32)
 NETWORK = nn.serial(
     conv=nn.conv(4, (3, 3)), norm=nn.batch_norm(), act=nn.relu, drop=nn.dropout(0.5),
+    pool=nn.max_pool((3, 3), strides=(2, 2), padding="SAME"),
     flat=nn.flatten(), head=nn.dense(3),
 )  # fmt: skip
 ELSEWHERE = """
