@@ -74,11 +74,10 @@ class Inputs:
 def _standardised(
     x: Float[Array, "batch columns"], mean: tuple[float, ...], deviation: tuple[float, ...]
 ) -> Float[Array, "batch columns"]:
-    # The mean in two parts: in float32 alone, that of a column of years is off by 0.0001.
-    exact = np.array(mean, np.float64)
+    # The mean in two parts: in float32 alone, that of a column of years is off by 0.0001. The rest
+    # comes after the division, where the compiler cannot add the two up.
+    exact, wide = np.array(mean, np.float64), np.array(deviation, np.float64)
     high = exact.astype(np.float32)
-    low = (exact - high).astype(np.float32)
-    divisor = np.array(deviation, np.float32)
-    parts = (jnp.asarray(part, x.dtype)[None] for part in (high, low, divisor))
-    high, low, divisor = parts
-    return (x - high - low) / divisor
+    parts = (high, wide, (exact - high) / wide)
+    shift, divisor, rest = (jnp.asarray(part.astype(x.dtype))[None] for part in parts)
+    return (x - shift) / divisor - rest
