@@ -11,11 +11,14 @@ import jax
 
 from functorch_kit import precision, train
 from functorch_kit.config.convert import from_dict, to_dict
-from functorch_kit.config.experiment import build, network
+from functorch_kit.config.experiment import build
 from functorch_kit.config.language import load_language_model
+from functorch_kit.config.models import GPTModel
+from functorch_kit.config.optimization import settings_of
 from functorch_kit.config.restoring import restore_best
 from functorch_kit.config.runs import load_run
-from functorch_kit.config.schema import GPTNano
+from functorch_kit.config.schema import choice_of
+from functorch_kit.config.zoo import zoo_config, zoo_model
 from functorch_kit.data import Inputs, Vocabulary
 from functorch_kit.types import Model, ModelState, Params
 
@@ -74,7 +77,7 @@ def load_servable(run: str | Path) -> Servable:
     """
     folder = Path(run)
     job = load_run(folder)
-    if isinstance(job.model, GPTNano):
+    if isinstance(job.model, GPTModel):
         found = load_language_model(folder)
         context = found.config.context
         sizes = {"vocabulary": found.config.vocabulary, "context": context}
@@ -88,11 +91,18 @@ def load_servable(run: str | Path) -> Servable:
     hparams = train.as_hparams(made.hparams, made.options.policy.params)
     x = made.data.train.spec["x"]
     best = restore_best(folder, made.model, made.optimizer, x, hparams, made.options)
-    inputs = made.data.inputs or Inputs("array", tuple(x.shape[1:]), str(x.dtype))
+    kind = "array" if made.data.vocabulary is None else "text"
+    inputs = made.data.inputs or Inputs(kind, tuple(x.shape[1:]), str(x.dtype))
     recipe = _recipe(job, made.sizes, inputs)
-    classes = made.data.class_names
     return Servable(
-        recipe, best.params, best.model_state, inputs, made.task, classes, None, best.step
+        recipe=recipe,
+        params=best.params,
+        model_state=best.model_state,
+        inputs=inputs,
+        task=made.task,
+        classes=made.data.class_names,
+        vocabulary=made.data.vocabulary,
+        step=best.step,
     )
 
 
@@ -116,10 +126,7 @@ def servable_model(recipe: Mapping[str, Any]) -> Model:
         >>> made.apply(params, state, jnp.array([[1.0, 2.0]]))[0].tolist()
         [[0.0, 0.0, 0.0]]
     """
-    given = recipe["precision"]
-    settings = {"precision": given["name"], "precision_keep": given["keep"]}
-    job = from_dict({"model": recipe["model"], "train": settings})
-    inside = network(job, recipe["sizes"], {})
+    job, inside = _job_of(recipe), zoo_model(servable_config(recipe))
     policy = precision.policy(job.train.precision, job.train.precision_keep)
     inputs = Inputs.from_dict(recipe["inputs"])
 
@@ -133,6 +140,31 @@ def servable_model(recipe: Mapping[str, Any]) -> Model:
         return inside.apply(*whole, key=key, train=train)
 
     return Model(init, apply)
+
+
+def servable_config(recipe: Mapping[str, Any]) -> Any:
+    """The configuration of the zoo that a recipe's model is made of.
+
+    Args:
+        recipe: of a ``Servable``.
+
+    Raises:
+        UserError: settings that no model has.
+
+    Example:
+        >>> from functorch_kit import config
+        >>> record = Inputs("array", (2,), "float32")
+        >>> servable_config(_recipe(config.Config(config.MLP((5,))), {"outputs": 3}, record)).hidden
+        (5,)
+    """
+    job = _job_of(recipe)
+    return zoo_config(choice_of(job.model), recipe["sizes"] | settings_of(job, "model", {}))
+
+
+def _job_of(recipe: Mapping[str, Any]) -> Any:
+    given = recipe["precision"]
+    settings = {"precision": given["name"], "precision_keep": given["keep"]}
+    return from_dict({"model": recipe["model"], "train": settings})
 
 
 def _recipe(job: Any, sizes: Mapping[str, int], inputs: Inputs) -> dict[str, Any]:
