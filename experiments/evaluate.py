@@ -22,10 +22,8 @@ class Evaluation:
 def evaluate(config: Evaluation, job: frame.Job) -> None:
     folder = Path(config.run or "")
     run = load_run(folder)
-    import jax
-
-    from functorch_kit import checkpoint, program, train
-    from functorch_kit.config import build
+    from functorch_kit import program, train
+    from functorch_kit.config import build, restore_best
 
     experiment = build(run)
     pipeline = getattr(experiment.data, config.split)
@@ -35,19 +33,14 @@ def evaluate(config: Evaluation, job: frame.Job) -> None:
     options = experiment.options
     hparams = train.as_hparams(experiment.hparams, options.policy.params)
     x_spec = experiment.data.train.spec["x"]
-    init = train.make_init(experiment.model, experiment.optimizer, x_spec, options)
-    with checkpoint.Store(folder / "checkpoints") as store:
-        steps = store.latest()
-        if steps is None:
-            raise ConfigError(f"run folder {str(folder)!r} has no checkpoint: train it first")
-        best = store.best() or steps
-        state, _ = store.restore(best, jax.eval_shape(init, hparams, jax.random.key(0)))
-    params, model_state = train.evaluation_params(state, options), state.model_state
-    evaluator = train.Evaluator(
-        experiment.objective, pipeline, hparams, params, model_state, options
+    found = restore_best(
+        folder, experiment.model, experiment.optimizer, x_spec, hparams, experiment.options
     )
-    metrics = evaluator(pipeline, hparams, params, model_state)
-    print(last_line(config.split, metrics, best, steps, folder, experiment.judged_by))
+    evaluator = train.Evaluator(
+        experiment.objective, pipeline, hparams, found.params, found.model_state, options
+    )
+    metrics = evaluator(pipeline, hparams, found.params, found.model_state)
+    print(last_line(config.split, metrics, found.step, found.steps, folder, experiment.judged_by))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from functorch_kit.config.experiment import Experiment, build
     from functorch_kit.config.language import LanguageModel, load_language_model
     from functorch_kit.config.optimization import traced
+    from functorch_kit.config.restoring import Best, restore_best
+    from functorch_kit.config.serving import Servable, load_servable, servable_model
 
 __all__ = [
     "CNN",
@@ -67,6 +69,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Best",
     "Cifar",
     "Config",
     "ConfigError",
@@ -87,6 +90,7 @@ __all__ = [
     "OneCycle",
     "Piecewise",
     "ResNet18",
+    "Servable",
     "Setting",
     "Sinusoids",
     "Spirals",
@@ -110,9 +114,12 @@ __all__ = [
     "is_text",
     "load_language_model",
     "load_run",
+    "load_servable",
     "new_run_dir",
     "refuse_added",
+    "restore_best",
     "resumed",
+    "servable_model",
     "setting",
     "slots",
     "to_dict",
@@ -127,6 +134,11 @@ _OF = {
     "LanguageModel": "language",
     "load_language_model": "language",
     "traced": "optimization",
+    "Best": "restoring",
+    "restore_best": "restoring",
+    "Servable": "serving",
+    "load_servable": "serving",
+    "servable_model": "serving",
 }
 
 

@@ -58,6 +58,7 @@ class Experiment:
         task: ``"classification"`` of data with classes, ``"regression"`` to real numbers,
             ``"language model"`` of text.
         notes: lines on what the parameters begin with, where ``init_from`` says so.
+        sizes: what the model took over from the data: the number of its outputs, say.
 
     Example:
         >>> from functorch_kit import config
@@ -75,6 +76,7 @@ class Experiment:
     options: train.Options
     task: str
     notes: tuple[str, ...] = ()
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def is_classification(self) -> bool:
@@ -200,7 +202,9 @@ def build(config: Config) -> Experiment:
     hparams = traced(config)
     options = make_options(config)
     notes = first.notes if first else ()
-    return Experiment(config, dataset, model, objective, optimizer, hparams, options, task, notes)
+    return Experiment(
+        config, dataset, model, objective, optimizer, hparams, options, task, notes, sizes
+    )
 
 
 def make_mesh(config: Config) -> Any:

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from functorch_kit import checkpoint, models, train
+from functorch_kit import models, train
 from functorch_kit.config.errors import ConfigError
 from functorch_kit.config.models import GPTModel
 from functorch_kit.config.optimization import make_optimizer, make_options, settings_of, traced
+from functorch_kit.config.restoring import restore_best
 from functorch_kit.config.runs import load_run
 from functorch_kit.config.schema import Config, choice_of
 from functorch_kit.config.zoo import zoo_config
@@ -103,13 +104,5 @@ def load_language_model(run: str | Path) -> LanguageModel:
     def optimizer(hparams: HParams) -> optax.GradientTransformation:
         return make_optimizer(config, hparams)
 
-    init = train.make_init(models.gpt(network), optimizer, x_spec, options)
-    with checkpoint.Store(folder / "checkpoints") as store:
-        steps = store.latest()
-        if steps is None:
-            raise ConfigError(f"run folder {str(folder)!r} has no checkpoint: train it first")
-        step = store.best() or steps
-        state, _ = store.restore(step, jax.eval_shape(init, hparams, jax.random.key(0)))
-    # Compiled, as the run does it: an average is the same to the bit.
-    params = jax.jit(lambda state: train.evaluation_params(state, options))(state)
-    return LanguageModel(network, params, vocabulary, step)
+    best = restore_best(folder, models.gpt(network), optimizer, x_spec, hparams, options)
+    return LanguageModel(network, best.params, vocabulary, best.step)

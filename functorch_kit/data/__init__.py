@@ -19,7 +19,8 @@ from functorch_kit.data.fetching import fetch
 from functorch_kit.data.foreign import array_record, hugging_face, items
 from functorch_kit.data.formulas import sinusoids, teacher_student
 from functorch_kit.data.idx import idx_folder, read_idx
-from functorch_kit.data.images import image_folder
+from functorch_kit.data.images import decode_image, image_folder
+from functorch_kit.data.inputs import Inputs
 from functorch_kit.data.mapped import MappedSource, mapped
 from functorch_kit.data.mixing import Among, Curriculum, Joined, Mixture, Shard, shard
 from functorch_kit.data.order import Order, Sequential, Shuffled, permuted
@@ -53,6 +54,7 @@ __all__ = [
     "Diagnosis",
     "Feed",
     "InProcesses",
+    "Inputs",
     "Joined",
     "MappedSource",
     "Mixture",
@@ -80,6 +82,7 @@ __all__ = [
     "cifar",
     "cifar_folder",
     "cutout",
+    "decode_image",
     "diagnosed",
     "digits",
     "documents",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from functorch_kit.data.arrays import arrays
+from functorch_kit.data.inputs import Inputs
 from functorch_kit.data.pipeline import Data, DataError
 
 
@@ -42,4 +43,5 @@ def digits(*, batch_size: int = 64, seed: int = 0) -> Data:
     path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = np.loadtxt(path, delimiter=",", dtype=np.int32)
     x = table[:, :-1].reshape(-1, 8, 8, 1).astype(np.float32) / 16
-    return arrays(x, table[:, -1], batch_size=batch_size, seed=seed, name="digits")
+    parts = arrays(x, table[:, -1], batch_size=batch_size, seed=seed, name="digits")
+    return parts._replace(inputs=Inputs("image", (8, 8, 1), "float32"))

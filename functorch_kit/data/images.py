@@ -12,7 +12,8 @@ import numpy as np
 from functorch_kit.data.pipeline import DataError
 from functorch_kit.data.source import DecodedSource
 
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _HELD_OUT = ("test", "val", "valid", "validation")
 
 
@@ -27,23 +28,62 @@ class _Decoder:
     channels: int
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
-        from PIL import Image
-
-        name = self.files[number]
-        try:
-            with Image.open(name) as image:
-                decoded = image.convert("L" if self.channels == 1 else "RGB")
-        except Exception as error:  # a decoder of damaged files raises what it likes
-            raise DataError(f"image file {name!r} cannot be decoded ({_plain(error)})") from error
-        # The largest middle part of the right proportions, so that nothing is stretched.
-        scale = min(decoded.width / self.width, decoded.height / self.height)
-        wide, high = self.width * scale, self.height * scale
-        left, top = (decoded.width - wide) / 2, (decoded.height - high) / 2
-        box = (left, top, left + wide, top + high)
-        if decoded.size != (self.width, self.height):
-            decoded = decoded.resize((self.width, self.height), Image.Resampling.BILINEAR, box)
-        x = np.asarray(decoded).reshape(self.height, self.width, self.channels)
+        x = decode_image(self.files[number], (self.height, self.width), self.channels)
         return {"x": x, "y": self.labels[number]}
+
+
+def decode_image(
+    path: str | Path, size: tuple[int, int], channels: int, *, most_pixels: int | None = None
+) -> np.ndarray:
+    """An image file as numbers of the size that a model takes.
+
+    Args:
+        path: the file, of one of the formats that a folder of images may hold.
+        size: height and width that it is brought to: the largest middle part of these proportions,
+            resized, so that nothing is stretched.
+        channels: 3 for red, green and blue, 1 for grey.
+        most_pixels: pixels that it may have, asked before any of them is decoded; None: what Pillow
+            takes.
+
+    Returns:
+        (height, width, channels), uint8.
+
+    Raises:
+        DataError: it cannot be decoded, or is too large.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> path = Path(tempfile.mkdtemp()) / "red.png"
+        >>> Image.new("RGB", (5, 4), "red").save(path)
+        >>> decode_image(path, (2, 2), 3)[0, 0].tolist()
+        [255, 0, 0]
+    """
+    from PIL import Image
+
+    height, width = size
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        # A closed list: by its content, a file may be what Pillow starts another program for.
+        with Image.open(path, formats=_FORMATS) as image:
+            pixels = image.width * image.height
+            if most_pixels is not None and pixels > most_pixels:
+                raise DataError(
+                    f"image file {str(path)!r} has {pixels} pixels, and {most_pixels} are decoded"
+                    " at most: make it smaller"
+                )
+            decoded = image if image.mode == mode else image.convert(mode)
+            if decoded.size != (width, height):
+                scale = min(decoded.width / width, decoded.height / height)
+                wide, high = width * scale, height * scale
+                left, top = (decoded.width - wide) / 2, (decoded.height - high) / 2
+                box = (left, top, left + wide, top + high)
+                decoded = decoded.resize((width, height), Image.Resampling.BILINEAR, box)
+            return np.asarray(decoded).reshape(height, width, channels)
+    except DataError:
+        raise
+    except Exception as error:  # a decoder of damaged files raises what it likes
+        raise DataError(f"image file {str(path)!r} cannot be decoded ({_plain(error)})") from error
 
 
 def image_folder(
@@ -105,7 +145,7 @@ def _source(
     for each in _folders(folder):
         if each.name not in names:
             raise DataError(f"{name} has the class {each.name!r}, which the train part has not")
-        found = sorted(str(f) for f in each.rglob("*") if f.suffix.lower() in _SUFFIXES)
+        found = sorted(str(f) for f in each.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
         files += found
         labels += [names.index(each.name)] * len(found)
     if not files:

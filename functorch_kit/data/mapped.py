@@ -193,9 +193,9 @@ def _region(file: BinaryIO, path: Path, end: int) -> Region:
     except Exception as error:
         raise _unreadable(path, "its header cannot be read") from error
     if dtype.hasobject or dtype.names or not np.issubdtype(dtype, np.number):
-        raise _unreadable(path, f"it holds {dtype}, not numbers")
+        raise _unreadable(path, f"it holds {dtype!s:.100}, not numbers")
     if not all(isinstance(side, int) and side >= 0 for side in shape) or not shape:
-        raise _unreadable(path, f"its shape is {shape}: records come first")
+        raise _unreadable(path, f"its shape is {shape!s:.100}: records come first")
     if is_fortran and len(shape) > 1:
         raise _unreadable(
             path, "its columns come first (Fortran order): save numpy.ascontiguousarray(x)"

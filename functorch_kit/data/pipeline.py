@@ -129,6 +129,7 @@ class Data(NamedTuple):
         class_names: a name for each class; empty for other tasks.
         name: of the data set, for titles.
         vocabulary: of a text, see ``Vocabulary``; None for other data.
+        inputs: what records are before they are prepared, see ``Inputs``; None: what ``train`` has.
 
     Example:
         >>> import numpy as np
@@ -144,6 +145,7 @@ class Data(NamedTuple):
     class_names: tuple[str, ...] = ()
     name: str = "arrays"
     vocabulary: Any = None
+    inputs: Any = None
 
 
 def training(arrays: dict[str, np.ndarray], batch_size: int, seed: int) -> Pipeline:

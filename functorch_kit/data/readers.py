@@ -22,12 +22,13 @@ from functorch_kit.data.augment import (
 from functorch_kit.data.cifar import cifar_folder
 from functorch_kit.data.idx import idx_folder
 from functorch_kit.data.images import image_folder
+from functorch_kit.data.inputs import Inputs
 from functorch_kit.data.mapped import mapped
 from functorch_kit.data.parts import from_source
 from functorch_kit.data.pipeline import Data, DataError
 from functorch_kit.data.randaugment import rand_augment as randomly_augmented
 from functorch_kit.data.source import ArraySource
-from functorch_kit.data.tables import read_table
+from functorch_kit.data.tables import read_columns
 from functorch_kit.data.transformed import Transform
 
 PARTS = ("train", "validation", "test")
@@ -136,7 +137,9 @@ def images(
         parts["train"], batch_size=batch_size, seed=seed, validation=validation, test=test,
         split_seed=split_seed, held_out=parts.get("test"), check=check, processes=processes,
         every=every, train=train,
-    )._replace(name=Path(path).name)  # fmt: skip
+    )._replace(
+        name=Path(path).name, inputs=_of_images((*size, channels), mean, std, transforms)
+    )  # fmt: skip
 
 
 def table(
@@ -165,7 +168,7 @@ def table(
         >>> table(path, batch_size=4).train(0)["y"].shape
         (4, 1)
     """
-    arrays, names = read_table(path, target=target)
+    arrays, names, columns = read_columns(path, target)
     source = ArraySource(arrays, Path(path).stem, names)
     parts = from_source(source, batch_size=batch_size, seed=seed, **options)
     # What is held out has no say in how columns are scaled.
@@ -179,7 +182,11 @@ def table(
         scaled = ((part.arrays["x"] - mean) / deviation).astype(np.float32)
         return dataclasses.replace(part, arrays={**part.arrays, "x": scaled})
 
-    return parts._replace(**{name: standard(getattr(parts, name)) for name in PARTS})
+    made = {name: standard(getattr(parts, name)) for name in PARTS}
+    inputs = Inputs(
+        "table", x.shape[1:], "float32", tuple(mean.tolist()), tuple(deviation.tolist()), columns
+    )
+    return parts._replace(**made, inputs=inputs)
 
 
 def npy(path: str | Path, *, batch_size: int, seed: int = 0, **options: Any) -> Data:
@@ -299,7 +306,15 @@ def _of_arrays(
     return from_source(
         sources["train"], batch_size=batch_size, seed=seed, held_out=sources.get("test"),
         every=every, train=train, **split,
-    )  # fmt: skip
+    )._replace(inputs=_of_images(x.shape[1:], mean, std, options))  # fmt: skip
+
+
+def _of_images(
+    shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...], options: dict[str, Any]
+) -> Inputs:
+    if not options.get("normalize", True):
+        mean, std = (0.0,), (1.0,)
+    return Inputs("image", tuple(shape), "uint8", mean, std)
 
 
 def _statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -40,6 +40,14 @@ def read_table(
         >>> parts["x"].shape, parts["y"].tolist(), names
         ((2, 2), [0, 1], ('setosa', 'versicolor'))
     """
+    arrays, classes, _ = read_columns(path, target)
+    return arrays, classes
+
+
+def read_columns(
+    path: str | Path, target: str | None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...], tuple[str, ...]]:
+    """As ``read_table``, with the names of the columns that ``x`` is made of."""
     path = Path(path)
     if importlib.util.find_spec("pyarrow") is None:
         raise DataError("tables are read by pyarrow: pip install 'functorch_kit[data]'")
@@ -62,9 +70,10 @@ def read_table(
             f"table {str(path)!r} has {table.num_rows} rows and {len(names)} columns:"
             " it takes one row and two columns at least"
         )
-    columns = [_numbers(table, name, path) for name in names if name != chosen]
+    columns = tuple(name for name in names if name != chosen)
+    x = np.stack([_numbers(table, name, path) for name in columns], axis=1)
     y, classes = _target(table, chosen, path)
-    return {"x": np.stack(columns, axis=1), "y": y}, classes
+    return {"x": x, "y": y}, classes, columns
 
 
 def _parsed(path: Path) -> Any:

@@ -217,7 +217,8 @@ def _use_patches(method, groups, x, kernel, strides, pads, dilation) -> bool:
         if method == "patches" and groups != 1:
             raise LayerError("conv: method 'patches' has no groups; use 'library' or 'auto'")
         return method == "patches"
-    if jax.default_backend() != "cpu":
+    # A batch of any size is that of an exported program, which is for other platforms as well.
+    if jax.default_backend() != "cpu" or not isinstance(x.shape[0], int):
         return False
     out = out_space(x.shape[1:-1], kernel.shape[:-2], strides, pads, dilation)
     patch_elements = _AT_ONCE.get() * x.shape[0] * math.prod(out) * math.prod(kernel.shape[:-1])

@@ -85,6 +85,6 @@ def here(
         return Ended(left.value.code, printed.out, printed.err)
 
     yield start
-    for name in ("frame", "command_line", "outcome", "stopping", "sweeping"):
+    for name in ("frame", "command_line", "exporting", "outcome", "stopping", "sweeping"):
         if name not in modules:
             sys.modules.pop(name, None)

@@ -114,6 +114,56 @@ GUARDS = {
         "tests/test_supervise.py"
         "::test_the_same_exception_at_the_same_step_is_given_up_the_second_time",
     ),
+    "sum of an exported file": (
+        "functorch_kit/untrusted.py",
+        "if sha256 is not None and hashlib.sha256(content.data).hexdigest() != sha256:",
+        "if False:",
+        "tests/faults/test_exported.py::test_flipped_and_truncated_files_are_named_and_not_used",
+    ),
+    "seal of an artifact's manifest": (
+        "functorch_kit/export/manifest.py",
+        "if not isinstance(content, dict) or _seal(content) != text:",
+        "if not isinstance(content, dict):",
+        "tests/faults/test_exported.py::test_flipped_and_truncated_files_are_named_and_not_used",
+    ),
+    "last day of a program": (
+        "functorch_kit/export/artifact.py",
+        "if found.has_expired(_today()):",
+        "if False:",
+        "tests/faults/test_exported.py::test_an_expired_one_is_refused_on_the_day_after",
+    ),
+    "signature of a program": (
+        "functorch_kit/export/artifact.py",
+        "    if not is_alike:\n",
+        "    if False:\n",
+        "tests/faults/test_exported.py::test_a_manifest_of_another_program_does_not_pass",
+    ),
+    "links in an artifact": (
+        "functorch_kit/untrusted.py",
+        'getattr(os, "O_NOFOLLOW", 0)',
+        "0",
+        "tests/test_untrusted.py::test_what_is_no_plain_file_is_refused",
+    ),
+    "places of arrays that overlap": (
+        "functorch_kit/safetensors.py",
+        "if place.begin != end:",
+        "if False:",
+        "tests/test_safetensors.py::test_what_the_header_must_not_say_is_refused_by_name",
+    ),
+    "pixels counted before they are decoded": (
+        "functorch_kit/data/images.py",
+        "if most_pixels is not None and pixels > most_pixels:",
+        "if False:",
+        "tests/export/test_records.py"
+        "::test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded",
+    ),
+    "formats of images": (
+        "functorch_kit/data/images.py",
+        "Image.open(path, formats=_FORMATS)",
+        "Image.open(path)",
+        "tests/data/test_inputs.py"
+        "::test_a_file_is_not_what_its_ending_says_but_one_of_a_closed_list",
+    ),
     "second signal": (
         "functorch_kit/run.py",
         "            raise Interrupted(number)",

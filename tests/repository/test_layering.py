@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "functorch_kit"
 FLOORS = {
     **dict.fromkeys(["types", "errors"], 0),
     **dict.fromkeys(["nn", "losses", "metrics", "precision", "transforms"], 1),
+    **dict.fromkeys(["untrusted", "safetensors"], 1),
     **dict.fromkeys(["models", "interop", "program", "data"], 2),
     **dict.fromkeys(["train", "distributed", "checkpoint", "report", "export", "generation"], 3),
     **dict.fromkeys(
@@ -40,6 +41,10 @@ ROOMS_OF_LIBRARY: dict[str, set[str]] = {
     "matplotlib": {"report"},
     "tensorboardX": {"report"},
     "safetensors": {"interop", "export"},
+    "ml_dtypes": {"safetensors"},  # NumPy's names for JAX's numbers, bfloat16 among them
+    "jax2onnx": {"export"},
+    "onnx": {"export"},
+    "onnxruntime": {"export"},
     "yaml": {"run"},
     "flax": {"interop"},
     "equinox": {"interop"},
