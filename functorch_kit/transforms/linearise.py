@@ -1,0 +1,68 @@
+"""One forward pass that serves products with a Jacobian and with its transpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from functorch_kit.types import Params, PyTree
+
+
+def linearised(f: Callable[[Params], PyTree], params: Params) -> tuple[PyTree, PyTree]:
+    """The value of ``f`` and its linearisation, a pytree that may leave a compiled program.
+
+    Where ``f`` has a reverse rule alone (``jax.custom_vjp``), it is made from that.
+
+    Args:
+        f: from parameters to outputs.
+        params: where.
+
+    Returns:
+        The outputs, and what ``both_ways`` takes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> y, linear = linearised(lambda w: w**2, jnp.array([1.0, 2.0]))
+        >>> push, pull = both_ways(y, linear, jnp.zeros(2))
+        >>> push(jnp.ones(2)).tolist(), pull(jnp.ones(2)).tolist()
+        ([2.0, 4.0], [2.0, 4.0])
+    """
+    try:
+        y, push = jax.linearize(f, params)
+        jax.eval_shape(push, params)  # only its use tells
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        y, pull = jax.vjp(f, params)
+        return y, {"pull": pull}
+    return y, {"push": push}
+
+
+def both_ways(
+    y: PyTree, linear: PyTree, params: Params
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """From a linearisation to its two products.
+
+    Args:
+        y: like the outputs: shapes and dtypes are read.
+        linear: what ``linearised`` returned.
+        params: like the parameters.
+
+    Returns:
+        ``v -> J v`` and ``u -> J^T u``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> y, linear = linearised(jnp.sum, jnp.zeros(3))
+        >>> both_ways(y, linear, jnp.zeros(3))[1](jnp.ones(())).tolist()
+        [1.0, 1.0, 1.0]
+    """
+    if "push" in linear:
+        push = linear["push"]
+        transposed = jax.linear_transpose(push, params)
+        return push, lambda u: transposed(u)[0]
+    pull = linear["pull"]
+    forward = jax.linear_transpose(lambda u: pull(u)[0], y)
+    return lambda v: forward(v)[0], lambda u: pull(u)[0]
