@@ -62,8 +62,8 @@ def adapt(
             constant shift of the parameters (Shaban et al., 2019). ``"implicit"``: nothing; the
             result is taken for a minimum of the loss, where the derivative follows from the Hessian
             by conjugate gradients (Rajeswaran et al., 2019). It is as exact as the gradient is
-            near 0 there, and has no part from the start or the optimizer's hyperparameters: what
-            regularises has to stand in the loss, through the batch.
+            near 0 there, goes backwards only, and has no part from the start or the optimizer's
+            hyperparameters: what regularises has to stand in the loss, through the batch.
         last: of ``"truncated"``: how many steps are differentiated.
         first_order: gradients of the inner loss are constants: no second derivatives
             (first-order MAML, of the same paper).
@@ -113,9 +113,8 @@ def adapt(
         # A loop's carry keeps its types, so a plain number begins as an array.
         params = jax.tree.map(jnp.asarray, params)
         if memory == "implicit":
-            return _implicit(loss, stepper(lax.stop_gradient(hparams)), steps, solver_steps)(
-                params, batch
-            )
+            batch = jax.tree.map(jnp.asarray, batch)
+            return _implicit(loss, stepper, steps, solver_steps)(params, batch, hparams)
         chosen, step = stepper(hparams)
         carried = (params, chosen.init(params))
         loop = _Loop(step, batch, a_batch_each, unroll)
@@ -219,26 +218,34 @@ class _Loop(NamedTuple):
         return lax.scan(step, carried, length=count, unroll=unroll)
 
 
-def _implicit(loss, stepper, steps, solver_steps):
-    """The loop as the solution of gradient = 0, differentiated by the implicit function theorem."""
-    chosen, step = stepper
+def _implicit(loss, stepper, steps: int, solver_steps: int) -> Callable[..., Adapted]:
+    """The loop as a minimum of the loss, differentiated by the implicit function theorem."""
 
-    def run(params: Params, batch: PyTree) -> Adapted:
-        def solve(_: Any, start: Params) -> tuple[Params, Any]:
-            loop = _Loop(step, lax.stop_gradient(batch), False, False)
-            (found, opt_state), losses = loop((start, chosen.init(start)), 0, steps)
-            return found, (opt_state, losses)
+    @jax.custom_vjp
+    def run(params: Params, batch: PyTree, hparams: Any) -> Adapted:
+        chosen, step = stepper(hparams)
+        carried, losses = _Loop(step, batch, False, False)((params, chosen.init(params)), 0, steps)
+        return Adapted(*carried, losses)
 
-        def inverse(linear: Callable[[Params], Params], y: Params) -> Params:
-            precision = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(y))
-            cg = jax.scipy.sparse.linalg.cg
-            return cg(linear, y, tol=10 * precision, maxiter=solver_steps)[0]
+    def forwards(params: Params, batch: PyTree, hparams: Any) -> tuple[Adapted, Any]:
+        found = run(params, batch, hparams)
+        return found, (found.params, batch)
 
-        found, (opt_state, losses) = lax.custom_root(
-            lambda params: jax.grad(loss)(params, batch), params, solve, inverse, has_aux=True
+    def backwards(kept: Any, slopes: Adapted) -> tuple[Any, Any, Any]:
+        found, batch = kept
+
+        def hessian(v: Params) -> Params:
+            return jax.jvp(lambda params: jax.grad(loss)(params, batch), (found,), (v,))[1]
+
+        precision = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(found))
+        solved, _ = jax.scipy.sparse.linalg.cg(
+            hessian, slopes.params, tol=10 * precision, maxiter=solver_steps
         )
-        return Adapted(found, *lax.stop_gradient((opt_state, losses)))
+        _, pull = jax.vjp(lambda batch: jax.grad(loss)(found, batch), batch)
+        (of_batch,) = pull(jax.tree.map(jnp.negative, solved))
+        return jax.tree.map(jnp.zeros_like, found), of_batch, None
 
+    run.defvjp(forwards, backwards)
     return run
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.extend.core import jaxprs_in_params
 
 from functorch_kit.types import Params, PyTree
 
@@ -29,12 +30,8 @@ def linearised(f: Callable[[Params], PyTree], params: Params) -> tuple[PyTree, P
         >>> push(jnp.ones(2)).tolist(), pull(jnp.ones(2)).tolist()
         ([2.0, 4.0], [2.0, 4.0])
     """
-    try:
-        y, push = jax.linearize(f, params)
-        jax.eval_shape(push, params)  # only its use tells
-    except TypeError as error:
-        if "custom_vjp" not in str(error):
-            raise
+    y, push = jax.linearize(f, params)
+    if _has_a_reverse_rule_alone(jax.make_jaxpr(push)(params).jaxpr):
         y, pull = jax.vjp(f, params)
         return y, {"pull": pull}
     return y, {"push": push}
@@ -66,3 +63,12 @@ def both_ways(
     pull = linear["pull"]
     forward = jax.linear_transpose(lambda u: pull(u)[0], y)
     return lambda v: forward(v)[0], lambda u: pull(u)[0]
+
+
+def _has_a_reverse_rule_alone(jaxpr: Any) -> bool:
+    """Whether a linear program holds what ``custom_vjp`` leaves: it can be transposed only."""
+    return any(
+        eqn.primitive.name == "custom_lin"
+        or any(_has_a_reverse_rule_alone(inner) for inner in jaxprs_in_params(eqn.params))
+        for eqn in jaxpr.eqns
+    )

@@ -13,6 +13,8 @@ from functorch_kit import nn
 from functorch_kit.transforms import TransformError, ntk, ntk_product
 from functorch_kit.transforms.ntk import METHODS
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 class Net(NamedTuple):
     f: Callable[..., Any]
@@ -101,7 +103,7 @@ def test_small_tiles_make_the_same_kernel(x64: None, method: str):
     net = _nets()["tied"]
     x = _x(5, 0)
     # Two examples' Jacobians, or eight gradients; neither divides what there is.
-    gradient = 15 * 8
+    gradient = 16 * 8
     memory = 3 * gradient * (4 * 2 if method == "jacobian" else 8)
     for x2 in (None, _x(7, 1)):
         found = ntk(net.f, net.params, x, x2, method=method, memory=memory)

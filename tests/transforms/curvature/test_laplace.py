@@ -7,6 +7,8 @@ import pytest
 
 from functorch_kit.transforms import TransformError, curvature
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def _line(params, batch):
     return batch["x"] @ params["slope"] + params["offset"][None]
