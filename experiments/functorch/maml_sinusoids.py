@@ -11,6 +11,7 @@ after 5 steps MAML's error is below a fifth of that of the net without inner ste
 """
 
 import argparse
+import functools
 import math
 
 import jax
@@ -67,20 +68,19 @@ def meta_trained(params, run, steps: int):
     return train(params, jax.random.key(1))
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def errors(params, tasks: int) -> dict[int, jax.Array]:
     """Steps -> mean squared error on tasks that are new."""
+
+    def one(support, query):
+        found = {}
+        for steps in AFTER:
+            run = transforms.adapt(loss, optax.sgd(INNER_RATE), steps) if steps else None
+            found[steps] = loss(run(params, support).params if run else params, query)
+        return found
+
     support, query = sinusoids(jax.random.key(2), tasks)
-
-    def of(steps):
-        def one(support, query):
-            if not steps:
-                return loss(params, query)
-            run = transforms.adapt(loss, optax.sgd(INNER_RATE), steps)
-            return loss(run(params, support).params, query)
-
-        return jnp.mean(jax.jit(jax.vmap(one))(support, query))
-
-    return {steps: of(steps) for steps in AFTER}
+    return jax.tree.map(jnp.mean, jax.vmap(one)(support, query))
 
 
 def run(options: argparse.Namespace) -> task.Figures:

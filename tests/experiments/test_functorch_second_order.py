@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SCRIPTS = Path(__file__).parents[2] / "experiments" / "functorch"
 Run = Callable[..., dict[str, Any]]
 
