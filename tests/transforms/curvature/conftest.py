@@ -66,6 +66,16 @@ _KNOWN: dict[str, Case] = {}
 @pytest.fixture(params=["tied", "batch_norm", "dropout"])
 def case(request: pytest.FixtureRequest, x64: None) -> Case:
     """The same functions for every test, so that their programs are compiled once."""
+    return _case(request.param)
+
+
+@pytest.fixture
+def tied(x64: None) -> Case:
+    """One of them, for what does not depend on the net."""
+    return _case("tied")
+
+
+def _case(name: str) -> Case:
     if not _KNOWN:
         generator = np.random.default_rng(0)
         batch = {
@@ -73,6 +83,6 @@ def case(request: pytest.FixtureRequest, x64: None) -> Case:
             "y": jnp.asarray(generator.integers(0, 4, 6)),
             "weight": jnp.array([1.0, 2.0, 0.5, 0.0, 1.0, 1.0]),
         }
-        for name, (params, outputs) in _nets().items():
-            _KNOWN[name] = Case(outputs, _cross_entropy, params, batch)
-    return _KNOWN[request.param]
+        for net, (params, outputs) in _nets().items():
+            _KNOWN[net] = Case(outputs, _cross_entropy, params, batch)
+    return _KNOWN[name]

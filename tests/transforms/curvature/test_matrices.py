@@ -98,18 +98,18 @@ def _draw(key, z, batch):
     return batch | {"y": jax.random.categorical(key, z)}
 
 
-def test_the_sampled_fisher_comes_near_the_exact_one_and_is_one_matrix(case):
+def test_the_sampled_fisher_comes_near_the_exact_one_and_is_one_matrix(tied):
     def sampled(samples):
         return curvature.fisher(
-            *(case.outputs, case.losses, case.params, case.batch),
+            *(tied.outputs, tied.losses, tied.params, tied.batch),
             kind="sampled",
             draw=_draw,
             key=jax.random.key(0),
             samples=samples,
         )
 
-    exact = curvature.fisher(case.outputs, case.losses, case.params, case.batch)
-    v, _ = _vector(case, 2)
+    exact = curvature.fisher(tied.outputs, tied.losses, tied.params, tied.batch)
+    v, _ = _vector(tied, 2)
     many = sampled(2000)
     target, found = (
         np.concatenate([np.ravel(a) for a in jax.tree.leaves(f(v))]) for f in (exact, many)
@@ -120,22 +120,21 @@ def test_the_sampled_fisher_comes_near_the_exact_one_and_is_one_matrix(case):
 
 
 @pytest.mark.parametrize("memory", [0, 1 << 30])
-def test_batches_add_up_to_the_whole_whether_they_are_kept_or_not(case, memory: int):
-    halves = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 3], case.batch) for at in (0, 3)]
-    v, _ = _vector(case, 3)
-    # Dropout draws for a batch as a whole, so halves are compared with halves by hand.
+def test_batches_add_up_to_the_whole_whether_they_are_kept_or_not(tied, memory: int):
+    halves = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 3], tied.batch) for at in (0, 3)]
+    v, _ = _vector(tied, 3)
     weights = [float(np.sum(half["weight"])) for half in halves]
-    expected = sum(_dense_hessian(case, half) for half in halves) / sum(weights)
-    matrix = curvature.hessian(case.all_losses, case.params, halves, memory=memory)
-    _close(matrix(v), expected @ _vector(case, 3)[1])
+    expected = sum(_dense_hessian(tied, half) for half in halves) / sum(weights)
+    matrix = curvature.hessian(tied.all_losses, tied.params, halves, memory=memory)
+    _close(matrix(v), expected @ _vector(tied, 3)[1])
 
 
-def test_stacked_batches_are_one_program_with_the_same_product(case):
-    halves = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 3], case.batch) for at in (0, 3)]
-    stack = jax.tree.map(lambda leaf: leaf.reshape(2, 3, *leaf.shape[1:]), case.batch)
-    v, _ = _vector(case, 4)
-    apart = curvature.gauss_newton(case.outputs, case.losses, case.params, halves)
-    together = curvature.gauss_newton(case.outputs, case.losses, case.params, stack, stacked=True)
+def test_stacked_batches_are_one_program_with_the_same_product(tied):
+    halves = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 3], tied.batch) for at in (0, 3)]
+    stack = jax.tree.map(lambda leaf: leaf.reshape(2, 3, *leaf.shape[1:]), tied.batch)
+    v, _ = _vector(tied, 4)
+    apart = curvature.gauss_newton(tied.outputs, tied.losses, tied.params, halves)
+    together = curvature.gauss_newton(tied.outputs, tied.losses, tied.params, stack, stacked=True)
     expected = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(apart(v))])
     _close(together(v), expected)
 
