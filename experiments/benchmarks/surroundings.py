@@ -47,6 +47,7 @@ print(json.dumps({
 _DISTRIBUTIONS = (
     *("jax", "jaxlib", "numpy", "optax", "orbax-checkpoint", "scikit-learn", "tensorboardX"),
     *("keras", "flax", "equinox", "torch", "lightning"),
+    *("opacus", "curvlinops-for-pytorch", "neural-tangents"),
 )
 
 

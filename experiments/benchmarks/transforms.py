@@ -11,10 +11,13 @@ Works of functorch's tutorial on Jacobians, ``tanh(x @ W + b)``, in µs:
 - ``jacobian_32_2048`` and ``jacobian_2048_32`` against ``best_mode``: JAX's ``jacfwd`` and
   ``jacrev``.
 
+Products with curvature matrices and a neural tangent kernel: see ``curvature_rows.py``.
+
 Ours is ``ours/transform_steps.py``; it measures ``plain_gradient`` as well.
 
 Command: ``python experiments/benchmarks/transforms.py --peer-python <python with torch>``. Wanted
-on two cores: at most 0.7, 1.5 and 1.0 × for the net, 1.1 × for the Jacobians.
+on two cores: at most 0.7, 1.5 and 1.0 × for the net, 1.1 × for the Jacobians, 2.2 and 1.6 × a
+gradient for the products, 1.0 × for the kernel.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import contest
+import curvature_rows
 
 
 class Work(NamedTuple):
@@ -94,7 +98,7 @@ def comparisons(options: argparse.Namespace) -> list[contest.Comparison]:
         ours = contender(("ours/transform_steps.py", name), ())
         theirs = contender(work.script, work.requires)
         found.append(contest.Comparison(name, work.peer, work.unit, ours, theirs, facts=work.facts))
-    return found
+    return found + curvature_rows.comparisons(options.quick)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

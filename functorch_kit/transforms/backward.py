@@ -87,7 +87,7 @@ def plan(f: ExampleLoss, params: Params, batch: PyTree, at_once: int = 1) -> Pla
         told = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", loss)
         raise TransformError(f"the function gives {told} for one example, not one float: a loss")
     count = len(jax.tree.leaves(params))
-    sites, free = _sites(flat, count)
+    sites, free = find_sites(flat, count)
     return Plan(flat, tuple(sites), tuple(free), count)
 
 
@@ -255,7 +255,7 @@ def _zeros(step: Step) -> Array:
     return jnp.zeros(aval.shape, aval.dtype)
 
 
-def _sites(flat: Flat, leaves: int) -> tuple[list[Site], list[int]]:
+def find_sites(flat: Flat, leaves: int) -> tuple[list[Site], list[int]]:
     """Sites, and the leaves that are used in any other way or not at all."""
     # Where a value is a leaf with its elements moved: which leaf, and by which steps.
     moved: dict[int, tuple[int, tuple[Step, ...]]] = {

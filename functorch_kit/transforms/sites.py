@@ -105,7 +105,7 @@ class Meeting:
             return jax.vmap(lambda zero, i, rows: zero.at[i].add(rows, mode="drop"))(
                 zeros, index, g
             )
-        pieces, g = self._rows()
+        pieces, g = self.rows()
         found = [_product(x, g, self.site) for x in pieces]
         together = found[0] if len(found) == 1 else jnp.concatenate(found, 2)
         return jax.vmap(lambda one: _kernel_layout(self.site, one))(together)
@@ -119,7 +119,7 @@ class Meeting:
             inside = (index < self.site.weight_aval.shape[0]) & (index >= 0)
             products = jnp.einsum("btf,bsf->bts", g, g)
             return jnp.sum(jnp.where(same & inside[:, :, None], products, 0), (1, 2))
-        pieces, g = self._rows()
+        pieces, g = self.rows()
         of_x = _gram(pieces[0])
         for piece in pieces[1:]:
             of_x = of_x + _gram(piece)
@@ -129,7 +129,7 @@ class Meeting:
         """The sum over the examples of weight (examples,) times gradient."""
         scale = weight.astype(self.g.dtype).reshape(-1, *(1,) * (self.g.ndim - 1))
         if self.site.step.name == "dot_general":
-            (x,), g = self._rows(self.g * scale)
+            (x,), g = self.rows(self.g * scale)
             # As rows of one matrix: a contraction over two axes is slow on a CPU.
             x, g = (each.reshape(-1, each.shape[-1]) for each in (x, g))
             return _kernel_layout(self.site, _product(x[None, None], g[None, None], self.site)[0])
@@ -144,7 +144,7 @@ class Meeting:
         if self.site.step.name == "gather":
             rows, table = self.x.size // len(self.x), self.site.weight_aval
             return rows**2 < table.shape[0]
-        pieces, g = jax.eval_shape(self._rows)
+        pieces, g = jax.eval_shape(self.rows)
         rows, inputs, outputs = g.shape[2], sum(x.shape[3] for x in pieces), g.shape[3]
         return rows * (inputs + outputs) <= inputs * outputs or rows == 1
 
@@ -152,7 +152,7 @@ class Meeting:
         operands = [x, kernel] if self.site.position == 1 else [kernel, x]
         return execute(self.site.step, operands)[0]
 
-    def _rows(self, g: Array | None = None) -> tuple[list[Array], Array]:
+    def rows(self, g: Array | None = None) -> tuple[list[Array], Array]:
         """Input and output gradient as (examples, groups, rows, features).
 
         The input in pieces that follow each other: of a patch, which would have to be put together,

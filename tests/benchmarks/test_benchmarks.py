@@ -55,6 +55,9 @@ WORKS_AND_PEERS = {
         "dp_step": ["opacus"],
         "jacobian_32_2048": ["best_mode"],
         "jacobian_2048_32": ["best_mode"],
+        "hessian_vector": ["gradient", "curvlinops"],
+        "gauss_newton_vector": ["gradient", "curvlinops"],
+        "ntk": ["neural_tangents"],
     },
     "program_overhead": {"program_call": ["jax_compiled_call"]},
     "sweep": {
