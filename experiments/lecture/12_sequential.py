@@ -37,7 +37,7 @@ def summed(model: fk.nn.Model) -> Any:
 def example(options: argparse.Namespace) -> classroom.Shown:
     x, y, _ = classroom.data_set("B")
     model = net()
-    params, _ = model.init(jax.random.key(0), x)
+    params, _ = jax.jit(model.init)(jax.random.key(0), x)
     loss = summed(model)
     losses, _ = classroom.descend(loss, params, optax.sgd(1e-4), STEPS, x, y)
     means, _ = classroom.descend(

@@ -19,7 +19,7 @@ STEPS, RATE = 500, 1e-4
 def example(options: argparse.Namespace) -> classroom.Shown:
     x, y, _ = classroom.data_set("B")
     model = sequential.net()
-    params, _ = model.init(jax.random.key(0), x)
+    params, _ = jax.jit(model.init)(jax.random.key(0), x)
     loss = sequential.summed(model)
     losses, _ = classroom.descend(loss, params, optax.adam(RATE), STEPS, x, y)
     _, after = classroom.descend(loss, params, optax.adam(RATE), 1, x, y)

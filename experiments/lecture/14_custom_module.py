@@ -44,7 +44,7 @@ def example(options: argparse.Namespace) -> classroom.Shown:
     x, y, _ = classroom.data_set("B")
     _, _, hidden, outputs = classroom.SIZES["B"]
     model, container = two_layer_net(hidden, outputs), sequential.net()
-    params, _ = model.init(jax.random.key(0), x)
+    params, _ = jax.jit(model.init)(jax.random.key(0), x)
     optimizer = optax.sgd(RATE)
     losses, _ = classroom.descend(sequential.summed(model), params, optimizer, STEPS, x, y)
     # Parameters have the names that example 12 gave: the same tree fits both.

@@ -52,7 +52,7 @@ def in_python(params: Any, x: Any, times: int) -> Any:
 def example(options: argparse.Namespace) -> classroom.Shown:
     x, y, _ = classroom.data_set("B")
     model, optimizer, traces = net(), optax.sgd(1e-4, momentum=0.9), []
-    params, _ = model.init(jax.random.key(0), {"x": x, "times": jnp.int32(0)})
+    params, _ = jax.jit(model.init)(jax.random.key(0), {"x": x, "times": jnp.int32(0)})
 
     def loss(params: Any, times: Any) -> Any:
         y_pred, _ = model.apply(params, (), {"x": x, "times": times})

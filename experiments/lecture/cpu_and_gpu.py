@@ -112,12 +112,6 @@ def example(options: argparse.Namespace) -> classroom.Shown:
             for found in results.values()
             for one in found
         ),
-        "large work uses a backend better than small work": options.quick
-        or all(
-            _rate(rows, work, platform)[-1] > _rate(rows, work, platform)[0]
-            for work in WORKS
-            for platform in devices
-        ),
     }
     return classroom.Shown(figures, claims, {"rows": rows})
 
@@ -125,10 +119,6 @@ def example(options: argparse.Namespace) -> classroom.Shown:
 def _points(rows: list[Any], work: str, platform: str) -> tuple[list[float], list[float]]:
     chosen = [row for row in rows if row["work"] == work and row["platform"] == platform]
     return [row["size"] for row in chosen], [row["ms"] for row in chosen]
-
-
-def _rate(rows: list[Any], work: str, platform: str) -> list[float]:
-    return [r["gflops"] for r in rows if r["work"] == work and r["platform"] == platform]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -145,7 +145,7 @@ def depths(quick: bool) -> tuple[dict[str, Way], list[Any]]:
     """Gradients of example 19, whose middle layer is used 0 to 3 times."""
     x, y, _ = classroom.data_set("B")
     model = dynamic_net.net()
-    params, _ = model.init(jax.random.key(0), {"x": x, "times": jnp.int32(0)})
+    params, _ = jax.jit(model.init)(jax.random.key(0), {"x": x, "times": jnp.int32(0)})
 
     def in_python(params: Any, times: int) -> Any:
         return jnp.sum(jnp.square(dynamic_net.in_python(params, x, times) - y))
@@ -231,7 +231,8 @@ def example(options: argparse.Namespace) -> classroom.Shown:
             rows.append(row)
             programs[part, name] = found.programs
             figures[f"{part}: {name}"] = (
-                f"{found.programs} programs, {row['first_time_ms']:.4g} ms for {len(stream)} calls,"
+                f"{found.programs} program{'s' * (found.programs != 1)},"
+                f" {row['first_time_ms']:.4g} ms for {len(stream)} calls,"
                 f" {row['again_ms_a_call']:.3g} ms a call the second time"
             )
             claims[f"{part}: {name} gives the same"] = all(

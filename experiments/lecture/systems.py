@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,10 +43,10 @@ class System(NamedTuple):
 
 
 def lines(*starts: str) -> Callable[[str, Path], str]:
-    """Lines of the output that begin so, joined."""
+    """The last lines of the output that begin so, joined."""
 
     def told(output: str, folder: Path) -> str:
-        printed = [" ".join(line.split()) for line in output.splitlines()]
+        printed = [" ".join(line.split()) for line in reversed(output.splitlines())]
         found = [next((line for line in printed if line.startswith(each)), None) for each in starts]
         if None in found:
             missing = starts[found.index(None)]
@@ -98,11 +99,9 @@ def naive_against_library(output: str, folder: Path) -> str:
     return f"{row[0]}: library {row[3]} ms a pass, naive {row[5]} ms, {row[8]} times as long"
 
 
-def _script(
-    name: str, idea: str, script: str, *starts: str, told: Callable[[str, Path], str] | None = None
-) -> System:
-    command = f"experiments/lecture/{script}.py"
-    return System(name, idea, command, f"{command} --quick", told or lines(*starts))
+def _script(name: str, idea: str, script: str, *starts: str, words: str = "") -> System:
+    file = f"experiments/lecture/{script}.py"
+    return System(name, idea, f"{file} {words}".strip(), f"{file} --quick", lines(*starts))
 
 
 def _compare(name: str, idea: str, *variants: str) -> System:
@@ -235,6 +234,7 @@ SYSTEMS = (
         "parameters",
         "seconds to read and check them",
         "yes: read back, the logits are equal to the bit",
+        words="--net alexnet",
     ),
     System(
         "Caffe",
@@ -282,36 +282,53 @@ prints what the lecture shows and says whether it was found true. Its headline t
 """
 
 
-def answer(system: System, *, quick: bool, folder: Path) -> str:
-    """Run a system's command in a folder; what it told.
+def printed_by(words: str, folder: Path) -> str:
+    """What a command printed in a folder, which it is run in once.
 
     Raises:
-        LookupError: it failed, or did not print what the table quotes.
+        LookupError: it failed.
     """
-    words = shlex.split(system.quick if quick else system.command)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        [sys.executable, str(ROOT / words[0]), *words[1:]],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode:
-        last = [*ended.stdout.splitlines(), *ended.stderr.splitlines()][-1:]
-        raise LookupError(f"{system.command}: exit code {ended.returncode}: {''.join(last)}")
-    return system.told(ended.stdout, folder)
+    kept = folder / "printed.txt"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        script, *rest = shlex.split(words)
+        ended = subprocess.run(
+            [sys.executable, str(ROOT / script), *rest],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode:
+            last = [*ended.stdout.splitlines(), *ended.stderr.splitlines()][-1:]
+            raise LookupError(f"{words}: exit code {ended.returncode}: {''.join(last)}")
+        kept.write_text(ended.stdout, encoding="utf-8")
+    return kept.read_text(encoding="utf-8")
 
 
-def table(answers: Sequence[tuple[System, str]]) -> str:
+def table(answers: Mapping[str, str]) -> str:
     """The rows as Markdown."""
     rows = ["| system | its one idea | command | what it printed |", "|---|---|---|---|"]
-    for system, told in answers:
+    for system in SYSTEMS:
+        told = answers.get(system.name, "not run yet")
         cells = (system.name, system.idea, f"`python {system.command}`", told)
         rows.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(rows)
+
+
+def answers_on(page: Path) -> dict[str, str]:
+    """System -> what stands on a page that was written before."""
+    if not page.is_file():
+        return {}
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    ]
+    commands = {system.name: f"`python {system.command}`" for system in SYSTEMS}
+    return {row[0]: row[3] for row in rows if len(row) == 4 and commands.get(row[0]) == row[2]}
 
 
 def machine() -> str:
@@ -320,10 +337,10 @@ def machine() -> str:
 
     device = jax.devices()[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = f"load average {os.getloadavg()[0]:.1f}, " if hasattr(os, "getloadavg") else ""
     return (
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {device.platform} ({device.device_kind}),"
-        f" {cores} cores, {platform.system()}, Python {platform.python_version()},"
-        f" jax {jax.__version__}"
+        f"{device.platform} ({device.device_kind}), {cores} cores, {load}{platform.system()},"
+        f" Python {platform.python_version()}, jax {jax.__version__}"
     )
 
 
@@ -331,26 +348,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the short form of every command")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these systems alone")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="these systems alone; other rows stay"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page here")
     options = parser.parse_args(arguments)
-    answers: list[tuple[System, str]] = []
-    for system in SYSTEMS:
-        if options.only and system.name not in options.only:
-            continue
-        print(f"{system.name}: python {system.command}", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(prefix="lecture-") as folder:
+    if unknown := sorted(set(options.only or ()) - {system.name for system in SYSTEMS}):
+        parser.error(f"--only: no system is called {unknown[0]!r}")
+    answers, failed = answers_on(options.write) if options.write else {}, False
+    with tempfile.TemporaryDirectory(prefix="lecture-") as folder:
+        for system in SYSTEMS:
+            if options.only and system.name not in options.only:
+                continue
+            words = system.quick if options.quick else system.command
+            print(f"{system.name}: python {words}", file=sys.stderr, flush=True)
+            place = Path(folder) / hashlib.sha256(words.encode()).hexdigest()[:12]
             try:
-                told = answer(system, quick=options.quick, folder=Path(folder))
+                told = system.told(printed_by(words, place), place)
             except LookupError as error:
                 print(f"error: {system.name}: {error}", file=sys.stderr)
-                return 1
-        answers.append((system, told))
+                failed = True
+                continue
+            form = "short form: " if options.quick else ""
+            answers[system.name] = f"{form}{told} ({datetime.datetime.now(datetime.UTC):%Y-%m-%d})"
     page = f"{HEAD}\nMeasured on: {machine()}.\n\n{table(answers)}\n"
     print(page)
     if options.write:
         options.write.write_text(page, encoding="utf-8")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
