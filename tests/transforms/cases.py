@@ -142,6 +142,7 @@ def odd_uses() -> Case:
             "decayed": (4, 3),
             "left": (6, 4),
             "twice": (3, 3),
+            "spread": (3,),
             "tensor": (2, 3, 2),
             "branch": (3,),
             "unused": (2,),
@@ -152,6 +153,7 @@ def odd_uses() -> Case:
     def loss(params, x):
         normed = params["normed"] / jnp.linalg.norm(params["normed"], axis=0, keepdims=True)
         h = jnp.tanh(x @ normed + x @ params["decayed"]) * params["scalar"]
+        h = h + x @ jnp.broadcast_to(params["spread"], (4, 3))  # one element, many products
         h = jnp.tanh(h @ params["twice"]) @ params["twice"]
         left = params["left"] @ x  # the parameter stands on the left
         tensor = params["tensor"][None, :, :, 0]
