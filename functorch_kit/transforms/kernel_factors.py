@@ -53,7 +53,7 @@ def factored(
             given, met = list(leaves), []
             for leaf, value in zip(free, chosen, strict=True):
                 given[leaf] = value
-            at = {site.index: number for number, site in enumerate(sites)}
+            at = {site.place: number for number, site in enumerate(sites)}
 
             def instead(index: int, operands: list[Any]) -> list[Any] | None:
                 if index not in at:
@@ -100,5 +100,5 @@ def _pays(site: Site, outputs: int) -> bool:
 
 
 def _output(site: Site) -> jax.ShapeDtypeStruct:
-    aval = site.step.eqn.outvars[0].aval
+    aval = site.step.result()
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
