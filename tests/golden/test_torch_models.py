@@ -5,7 +5,11 @@ python -m pytest -m soak tests/golden/test_torch_models.py
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import pytest
 
 from functorch_kit import interop, models
 from functorch_kit.config.zoo import zoo_model
+from tests.golden.torch_peers import torchvision_models
 
 pytestmark = pytest.mark.soak
 
@@ -29,8 +34,23 @@ VISION = {
 
 
 @pytest.fixture
-def torch() -> Any:
-    return pytest.importorskip("torch", reason="PyTorch is not installed")
+def torch() -> Iterator[Any]:
+    found = pytest.importorskip("torch", reason="PyTorch is not installed")
+    # What their imports warn of is not ours to judge; transformers imports torchvision, too.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(ImportError):
+            torchvision_models()
+        with contextlib.suppress(ImportError):
+            importlib.import_module("transformers")
+        yield found
+
+
+def torchvision() -> Any:
+    try:
+        return torchvision_models()
+    except ImportError:
+        pytest.skip("torchvision is not installed")
 
 
 def logits(path: Path, config: Any, x: np.ndarray) -> Any:
@@ -45,7 +65,7 @@ def logits(path: Path, config: Any, x: np.ndarray) -> Any:
 def test_torchvision_saves_and_we_compute_the_same(
     torch: Any, tmp_path: Path, name: str, is_zip: bool
 ):
-    zoo = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
+    zoo = torchvision()
     if not is_zip and name not in ("resnet18", "googlenet"):
         pytest.skip("the way that a file is written is tried on two of them")
     torch.manual_seed(0)
@@ -130,7 +150,7 @@ def test_hugging_face_opens_what_we_write_and_computes_the_same(
 
 
 def test_torchvision_takes_what_we_write_in_strict_mode(torch: Any):
-    zoo = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
+    zoo = torchvision()
     config = models.ResNetConfig(depth=18, outputs=7)
     model = zoo_model(config)
     x = np.random.default_rng(0).standard_normal((2, 64, 64, 3)).astype(np.float32)
