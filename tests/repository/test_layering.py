@@ -41,7 +41,6 @@ ROOMS_OF_LIBRARY: dict[str, set[str]] = {
     "matplotlib": {"report"},
     "tensorboardX": {"report"},
     "safetensors": {"interop", "export"},
-    "ml_dtypes": {"safetensors"},  # NumPy's names for JAX's numbers, bfloat16 among them
     "jax2onnx": {"export"},
     "onnx": {"export"},
     "onnxruntime": {"export"},
