@@ -1,6 +1,6 @@
 """Other libraries' models as ours and ours as theirs; other libraries' weights, in and out.
 
-Flax, Equinox, Haiku and safetensors are loaded where they are used; ``functorch_kit[interop]``
+Flax, Equinox and Haiku are loaded where they are used; ``functorch_kit[interop]``
 brings them.
 """
 

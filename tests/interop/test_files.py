@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from functorch_kit import interop
-from functorch_kit.interop import safetensors_file, torch_pickle
+from functorch_kit import safetensors as safetensors_format
+from functorch_kit.interop import torch_pickle
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
 EXACT = ("whole", "shards", "zip.bin", "legacy.bin", "bin_shards")
@@ -263,10 +264,10 @@ def test_a_hostile_safetensors_file_is_refused_in_one_line(tmp_path: Path, name:
 
 
 def test_a_header_of_more_than_any_model_needs_is_refused_unread(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(safetensors_file, "MOST_HEADER", 100)
+    monkeypatch.setattr(safetensors_format, "MOST_JSON", 100)
     header = {**described(), "__metadata__": {"note": "x" * 100}}
     (tmp_path / "a.safetensors").write_bytes(safetensors(header, bytes(8)))
-    refused(tmp_path / "a.safetensors", "its header does not fit")
+    refused(tmp_path / "a.safetensors", "100 are read at most")
 
 
 def test_a_table_of_more_than_any_model_needs_is_refused_unread(tmp_path: Path, monkeypatch):
