@@ -6,7 +6,7 @@ import platform
 from typing import Any
 
 import jax
-import jaxlib
+from jaxlib import version as jaxlib
 
 # jaxlib 0.10.2 hands convolutions on x86 CPUs to YNNPACK, which runs many of them on one thread and
 # takes fresh memory for each. With YNNPACK left to matrix products, on two cores, ms before and

@@ -43,5 +43,6 @@ def test_what_was_measured_is_told_of_its_own_backend_machine_and_version_only(m
 def test_convolutions_are_not_handed_to_the_library_that_runs_them_on_one_thread():
     plain = jax.jit(_convolve).lower(_X, _KERNEL).compile().as_text()
     ours = program.compile(_convolve, _X, _KERNEL, name="convolve").hlo()
-    assert "ynn" in plain
+    assert "ynn" in (plain or "")
+    assert ours
     assert "ynn" not in ours
