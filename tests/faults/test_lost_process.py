@@ -52,7 +52,7 @@ def start(script_environment: dict[str, str]) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-            process.communicate(timeout=60)
+        process.communicate(timeout=60)
 
 
 def processes_of(folder: Path) -> dict[int, int]:
