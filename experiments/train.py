@@ -19,7 +19,8 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +37,7 @@ from functorch_kit.config import (
     setting,
     to_dict,
 )
+from functorch_kit.errors import UserError
 
 
 @dataclasses.dataclass
@@ -127,6 +129,22 @@ def joined(config: Training) -> Any:
     return distributed.Team.of_all() if distributed.process_count() > 1 else distributed.Team()
 
 
+@contextlib.contextmanager
+def leaving_at_once(team: Any) -> Iterator[None]:
+    """A process that fails alone does not wait for the others, who would wait for it."""
+    try:
+        yield
+    except Exception as error:
+        if team.count == 1:
+            raise
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            os._exit(error.exit_code)
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
 def is_of_supervision(name: str) -> bool:
     return name.partition(".")[0] in OF_SUPERVISION
 
@@ -147,9 +165,14 @@ def train(training: Training, job: frame.Job) -> float | None:
         config = resumed(config, [name for name in job.given if not is_of_supervision(name)])
     team = joined(training)
     from functorch_kit.config import build
+
+    with leaving_at_once(team):
+        return trained(build(config), config, job, team)
+
+
+def trained(experiment: Any, config: Config, job: frame.Job, team: Any) -> float | None:
     from functorch_kit.report.sweep_jobs import judgement
 
-    experiment = build(config)
     folder = config.run_dir if config.resume else job.folder or config.run_dir
     if folder is None:  # one process makes it, all write there
         folder = team.said(str(new_run_dir(config)) if team.is_main else None)

@@ -109,6 +109,8 @@ def _waited(
         if all(code == 0 for code in codes):
             return 0
         failed = [(index, code) for index, code in enumerate(codes) if code]
+        # One that was killed is the cause; others soon fail, or abort, for want of it.
+        failed.sort(key=lambda each: (each[1] > 0, each[1] == -signal.SIGABRT))
         if failed and stopped:
             # They were asked to, and save what they have first: each in its own time.
             _wait(started, _SAVING_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ HEARTBEAT_SECONDS = 10
 own, so a long compilation is no silence."""
 _FOREVER_MS = 10**9
 _KEPT = 512
+_numbers = itertools.count()  # of teams: all processes make the same ones in the same order
 _PLACE = re.compile(r"(\d+)/(\d+)@(.+:\d+)")
 
 
@@ -145,6 +147,7 @@ class Team:
 
     def __init__(self, index: int = 0, count: int = 1) -> None:
         self.index, self.count = index, count
+        self._folder = f"functorch_kit/{next(_numbers)}"
         self._said = 0
         self._told = False
         self.name: str = self.said(os.urandom(8).hex())
@@ -164,13 +167,13 @@ class Team:
         if self.count == 1:
             return value
         client, block = runtime.global_state.client, self._said // _KEPT
-        key = f"functorch_kit/said/{block}/{self._said}"
+        key = f"{self._folder}/said/{block}/{self._said}"
         self._said += 1
         if self._said % _KEPT == 0 and block:
             # All have read the block before this one: nobody is a block behind.
-            client.wait_at_barrier(f"functorch_kit/read/{block}", _FOREVER_MS)
+            client.wait_at_barrier(f"{self._folder}/read/{block}", _FOREVER_MS)
             if self.is_main:
-                client.key_value_delete(f"functorch_kit/said/{block - 1}/")
+                client.key_value_delete(f"{self._folder}/said/{block - 1}/")
         if self.is_main:
             client.key_value_set(key, json.dumps(value))
             return value
@@ -180,7 +183,7 @@ class Team:
         """The reason to stop that any process has, the same in all; None while there is none."""
         if self.count == 1:
             return reason
-        client, folder = runtime.global_state.client, "functorch_kit/asked/"
+        client, folder = runtime.global_state.client, f"{self._folder}/asked/"
         if not self.is_main:
             if reason is not None and not self._told:
                 self._told = True

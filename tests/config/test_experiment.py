@@ -73,6 +73,7 @@ PARTNER = {
 # it takes long to trace an Inception.
 SIZES = {f"model={name}" for name in MODELS} - {*SMALL}
 OTHER = {
+    "mesh.data": 2,
     "train.form": "single",
     "train.best": "accuracy",
     "train.best_mode": "max",
@@ -181,6 +182,8 @@ def test_every_setting_changes_something(name: str, choice: str, npz_file: str):
     base = Config(model=MLP_OF_4, schedule=Cosine(), train=Train(batch_size=8))
     if group == "train":
         base.train = AROUND
+    elif group == "mesh":  # only a text has a context to split
+        base.model, base.data = SMALL["model=gpt_nano"], Text()
     elif choice:
         section = SMALL.get(choice) or GROUPS[group][option]()
         base = dataclasses.replace(base, **{group: section}, **PARTNER.get(choice, {}))
