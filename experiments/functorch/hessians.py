@@ -15,7 +15,6 @@ import argparse
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import task
 
@@ -85,7 +84,7 @@ def run(options: argparse.Namespace) -> task.Figures:
         gauss_newton = curvature.gauss_newton(outputs, in_outputs, point, train)
         for name, matrix in (("hessian", hessian), ("gauss_newton", gauss_newton)):
             top = curvature.eigenpairs(matrix, 3, key=key, products=products)
-            yield f"{when}_{name}_top", np.asarray(top.values).round(3).tolist()
+            yield f"{when}_{name}_top", [round(float(value), 3) for value in top.values]
         bottom = curvature.eigenpairs(hessian, 1, key=key, end="smallest", products=products)
         yield f"{when}_hessian_bottom", bottom.values[0]
         trace = curvature.trace(hessian, key=key, products=products)
