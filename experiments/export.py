@@ -4,6 +4,7 @@ python experiments/export.py run=runs/<run> out=<folder>                     a p
 python experiments/export.py run=runs/<run> out=<folder> gradients=1         to be trained further
 python experiments/export.py run=runs/<run> out=<folder> format=onnx onnx_python=<python>
 python experiments/export.py run=runs/<run> out=<folder> format=safetensors  the parameters alone
+python experiments/export.py run=runs/<run> out=<folder> format=safetensors names=hugging_face
 
 A program takes raw records: bytes of images, columns of a table as they stand in the file. What the
 run took out of them, mean and deviation, is part of it and stands in the manifest. It gives logits,
@@ -12,7 +13,8 @@ functorch_kit.export.load(<folder>) makes a function of it.
 
 ONNX is written by jax2onnx, which does not go with this environment's Orbax, so onnx_python names
 the Python of another: python -m venv onnx && onnx/bin/pip install jax2onnx onnxruntime optax pyyaml
-jaxtyping.
+jaxtyping. With names=hugging_face the folder is one for `from_pretrained` of transformers, which
+takes what the model takes: tokens, or images that are prepared already.
 """
 
 import dataclasses
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import frame
 
-from functorch_kit.config import load_run, setting
+from functorch_kit.config import ConfigError, load_run, setting
 
 
 @dataclasses.dataclass
@@ -29,6 +31,9 @@ class Export:
     out: str | None = setting(None, "folder to write", needed="<new folder>")
     format: str = setting(
         "stablehlo", "what is written", choices=("stablehlo", "onnx", "safetensors")
+    )
+    names: str = setting(
+        "native", "of parameters in safetensors", choices=("native", "hugging_face")
     )
     gradients: int = setting(0, "orders of derivatives that a program carries", least=0, most=2)
     batch: int | None = setting(
@@ -43,6 +48,8 @@ class Export:
 
 
 def export(config: Export, job: frame.Job) -> None:
+    if config.names != "native" and config.format != "safetensors":
+        raise ConfigError("names=hugging_face is for format=safetensors: give that as well")
     load_run(config.run or "")  # what is wrong with it is said before JAX is loaded
     from exporting import as_onnx, as_program, as_tensors, in_words
 

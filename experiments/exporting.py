@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 
-from functorch_kit import export
+from functorch_kit import export, interop
 from functorch_kit.config import ConfigError, Servable
+from functorch_kit.config.serving import servable_config
 from functorch_kit.export.program import leaves
-from functorch_kit.export.saving import save_onnx, write_params
+from functorch_kit.export.saving import save_as, write_params
 
 HERE = Path(__file__).parent
 _MOST_SECONDS = 1800
@@ -40,10 +41,23 @@ def as_program(found: Servable, config: Any) -> export.Manifest:
 
 
 def as_tensors(found: Servable, config: Any) -> export.Manifest:
-    return export.save_params(
-        config.out, found.params, found.model_state, inputs=found.inputs.spec,
-        outputs=_outputs(found), **facts(found, config),
-    )  # fmt: skip
+    told = facts(found, config)
+    if config.names == "native":
+        return export.save_params(
+            config.out, found.params, found.model_state, inputs=found.inputs.spec,
+            outputs=_outputs(found), **told,
+        )  # fmt: skip
+    zoo, shape = servable_config(found.recipe), found.inputs.shape
+    settings = interop.hugging_face_settings(zoo, image=shape, classes=found.classes)
+    names = interop.hugging_face(zoo)
+
+    def write(draft: Path) -> dict[str, str]:
+        names.save(draft / "model.safetensors", found.params, found.model_state)
+        (draft / "config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        return {}
+
+    given, made = leaves("x", found.inputs.spec), leaves("y", _outputs(found))
+    return save_as(config.out, "hugging_face", write, inputs=given, outputs=made, **told)
 
 
 def as_onnx(found: Servable, config: Any) -> export.Manifest:
@@ -57,10 +71,10 @@ def as_onnx(found: Servable, config: Any) -> export.Manifest:
         )
     batch = "batch" if config.batch is None else config.batch
 
-    def write(path: Path) -> dict[str, str]:
+    def write(draft: Path) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as folder:
             write_params(Path(folder) / "params.safetensors", found.params, found.model_state)
-            recipe = {"recipe": found.recipe, "batch": batch, "out": str(path)}
+            recipe = {"recipe": found.recipe, "batch": batch, "out": str(draft / "model.onnx")}
             (Path(folder) / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
             return _converted(python, Path(folder))
 
@@ -69,7 +83,7 @@ def as_onnx(found: Servable, config: Any) -> export.Manifest:
     given, made = (
         (export.Leaf(leaf.name, (batch, *leaf.shape[1:]), leaf.dtype),) for leaf in signature
     )
-    return save_onnx(config.out, write, inputs=given, outputs=made, **facts(found, config))
+    return save_as(config.out, "onnx", write, inputs=given, outputs=made, **facts(found, config))
 
 
 def in_words(manifest: export.Manifest) -> str:

@@ -82,7 +82,7 @@ def load_servable(run: str | Path) -> Servable:
         context = found.config.context
         sizes = {"vocabulary": found.config.vocabulary, "context": context}
         inputs = Inputs("text", (context,), "int32")
-        recipe = _recipe(job, sizes, inputs)
+        recipe = recipe_of(job, sizes, inputs)
         _, state = jax.eval_shape(servable_model(recipe).init, jax.random.key(0), inputs.spec)
         return Servable(
             recipe, found.params, state, inputs, "language model", (), found.vocabulary, found.step
@@ -93,7 +93,7 @@ def load_servable(run: str | Path) -> Servable:
     best = restore_best(folder, made.model, made.optimizer, x, hparams, made.options)
     kind = "array" if made.data.vocabulary is None else "text"
     inputs = made.data.inputs or Inputs(kind, tuple(x.shape[1:]), str(x.dtype))
-    recipe = _recipe(job, made.sizes, inputs)
+    recipe = recipe_of(job, made.sizes, inputs)
     return Servable(
         recipe=recipe,
         params=best.params,
@@ -121,7 +121,7 @@ def servable_model(recipe: Mapping[str, Any]) -> Model:
         >>> import jax.numpy as jnp
         >>> from functorch_kit import config
         >>> record = Inputs("table", (2,), "float32", (1.0, 2.0), (1.0, 1.0), ("a", "b"))
-        >>> made = servable_model(_recipe(config.Config(config.MLP(())), {"outputs": 3}, record))
+        >>> made = servable_model(recipe_of(config.Config(config.MLP(())), {"outputs": 3}, record))
         >>> params, state = made.init(jax.random.key(0), record.spec)
         >>> made.apply(params, state, jnp.array([[1.0, 2.0]]))[0].tolist()
         [[0.0, 0.0, 0.0]]
@@ -154,7 +154,7 @@ def servable_config(recipe: Mapping[str, Any]) -> Any:
     Example:
         >>> from functorch_kit import config
         >>> record = Inputs("array", (2,), "float32")
-        >>> servable_config(_recipe(config.Config(config.MLP((5,))), {"outputs": 3}, record)).hidden
+        >>> servable_config(recipe_of(config.Config(config.MLP((5,))), {"outputs": 3}, record)).hidden
         (5,)
     """
     job = _job_of(recipe)
@@ -167,7 +167,20 @@ def _job_of(recipe: Mapping[str, Any]) -> Any:
     return from_dict({"model": recipe["model"], "train": settings})
 
 
-def _recipe(job: Any, sizes: Mapping[str, int], inputs: Inputs) -> dict[str, Any]:
+def recipe_of(job: Any, sizes: Mapping[str, int], inputs: Inputs) -> dict[str, Any]:
+    """Plain values that ``servable_model`` makes the model of.
+
+    Args:
+        job: a checked configuration; of it, the model and the precision.
+        sizes: what the model takes over from the data, see ``Experiment``.
+        inputs: what a record is.
+
+    Example:
+        >>> from functorch_kit import config
+        >>> job = config.Config(config.MLP(()))
+        >>> sorted(recipe_of(job, {"outputs": 3}, Inputs("array", (2,), "float32")))
+        ['inputs', 'model', 'precision', 'sizes']
+    """
     kept = {"name": job.train.precision, "keep": list(job.train.precision_keep)}
     model = to_dict(job)["model"]
     return {"model": model, "sizes": dict(sizes), "precision": kept, "inputs": inputs.to_dict()}

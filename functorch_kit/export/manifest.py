@@ -23,7 +23,12 @@ NAME = "manifest.json"
 PROGRAM, PARAMS, ONNX, TOKENIZER = (
     "program.bin", "params.safetensors", "model.onnx", "tokenizer.json",
 )  # fmt: skip
-FORMATS = {"stablehlo": (PROGRAM, PARAMS), "onnx": (ONNX,), "safetensors": (PARAMS,)}
+FORMATS = {
+    "stablehlo": (PROGRAM, PARAMS),
+    "onnx": (ONNX,),
+    "safetensors": (PARAMS,),
+    "hugging_face": ("model.safetensors", "config.json"),
+}
 """Format -> the files that its folder holds, beside the manifest and perhaps a tokenizer."""
 TASKS = ("classification", "regression", "language model", "")
 _DTYPES = (
@@ -66,7 +71,7 @@ class Manifest:
     """What an artifact is, and what it takes to use it.
 
     Attributes:
-        format: ``stablehlo``, ``onnx`` or ``safetensors``.
+        format: ``stablehlo``, ``onnx``, ``safetensors``, or ``hugging_face``.
         created: day on which it was made.
         expires: last day on which its program is run; None: it does not expire.
         versions: of the libraries that made it.

@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,7 @@ from functorch_kit.types import Model, ModelState, Params, Spec
 
 MOST_DAYS = 180
 """JAX keeps reading what it serialised for six months."""
-_OURS = {
-    manifests.NAME, manifests.PROGRAM, manifests.PARAMS, manifests.ONNX, manifests.TOKENIZER,
-}  # fmt: skip
+_OURS = {manifests.NAME, manifests.TOKENIZER}.union(*manifests.FORMATS.values())
 
 
 def save(
@@ -136,37 +134,39 @@ def save_params(
         return _finished(draft, "safetensors", given, made, facts)
 
 
-def save_onnx(
+def save_as(
     folder: str | Path,
-    write: Any,
+    format: str,
+    write: Callable[[Path], Mapping[str, str]],
     *,
     inputs: tuple[Leaf, ...],
     outputs: tuple[Leaf, ...],
     overwrite: bool = False,
     **facts: Any,
 ) -> Manifest:
-    """Write an ONNX file with its manifest.
+    """Write files of another library with a manifest beside them.
 
     Args:
         folder: to be made.
-        write: ``write(path) -> versions``, which makes the file and says by what.
-        inputs: of the graph.
+        format: one of the manifest's.
+        write: ``write(folder) -> versions``, which makes the files and says by what.
+        inputs: of what they hold.
         outputs: likewise.
         overwrite: whether an artifact may be there, which is then lost.
         **facts: see ``save``.
 
     Example:
         >>> import tempfile
-        >>> def write(path):
-        ...     path.write_bytes(b"a graph")
+        >>> def write(folder):
+        ...     (folder / "model.onnx").write_bytes(b"a graph")
         ...     return {"jax2onnx": "0.17.1"}
         >>> folder = Path(tempfile.mkdtemp()) / "graph"
-        >>> save_onnx(folder, write, inputs=(), outputs=()).versions["jax2onnx"]
+        >>> save_as(folder, "onnx", write, inputs=(), outputs=()).versions["jax2onnx"]
         '0.17.1'
     """
     with _published(Path(folder), overwrite) as draft:
-        made_by = write(draft / manifests.ONNX)
-        return _finished(draft, "onnx", inputs, outputs, facts, versions=made_by)
+        made_by = write(draft)
+        return _finished(draft, format, inputs, outputs, facts, versions=made_by)
 
 
 def write_params(path: Path, params: Params, model_state: ModelState) -> None:

@@ -8,6 +8,7 @@ from functorch_kit.interop.equinox import from_equinox, to_equinox
 from functorch_kit.interop.errors import InteropError
 from functorch_kit.interop.haiku import from_haiku
 from functorch_kit.interop.hugging_face import hugging_face
+from functorch_kit.interop.hugging_face_settings import hugging_face_settings
 from functorch_kit.interop.linen import from_linen, to_linen
 from functorch_kit.interop.modes import flags_of
 from functorch_kit.interop.nnx import from_nnx, to_nnx
@@ -29,6 +30,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "hugging_face",
+    "hugging_face_settings",
     "load",
     "own_table",
     "read_safetensors",

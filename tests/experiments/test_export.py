@@ -181,6 +181,7 @@ BAD: list[Any] = [
     ("export.py", ["run=a", "out=a", "format=onyx"], "format is 'onyx': choose stablehlo, onnx or"),
     ("export.py", ["run=a", "out=a", "gradients=3"], "gradients is 3: give a whole number from 0"),
     ("export.py", ["run=a", "out=a", "days=181"], "days is 181: give a whole number from 1 to 180"),
+    ("export.py", ["run=a", "out=a", "names=hugging_face"], "names=hugging_face is for format=saf"),
     ("export.py", ["rum=a"], "rum is not a setting: did you mean run?"),
     ("predict.py", [], "artifact is missing: give artifact=<folder>"),
     ("predict.py", ["artifact=a"], "input is missing: give input=<file or folder>, or text='…'"),
