@@ -60,8 +60,8 @@ def of_hugging_face() -> dict[str, Any]:
     resnets = {
         f"hf resnet{depth}": hf.ResNetForImageClassification(
             hf.ResNetConfig(
-                embedding_size=8, layer_type=kind, depths=blocks, num_labels=CLASSES,
-                hidden_sizes=[8 * factor * 2**stage for stage in range(4)],
+                layer_type=kind, depths=blocks, num_labels=CLASSES,
+                hidden_sizes=[64 * factor * 2**stage for stage in range(4)],
             )
         )
         for depth, kind, blocks, factor in (
