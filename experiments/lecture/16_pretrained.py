@@ -1,8 +1,8 @@
 """Example 16: pretrained AlexNet, VGG-16 and ResNet-101: weights from a local file, checksummed.
 
-``--weights FOLDER`` reads weights that were kept before, ``--keep FOLDER`` keeps them; without
-either, random weights are written into a folder that is removed again, and read back. The files
-carry SHA-256 sums: weights that changed on the disk are refused, not used.
+``--net alexnet --weights FILE`` reads torchvision's weights, or those of a folder that ``--keep``
+left; without it, random weights are written into a folder that is removed again, and read back. Our
+own files carry SHA-256 sums: weights that changed on the disk are refused, not used.
 
 Command: ``python experiments/lecture/16_pretrained.py [--net alexnet]``. The three nets have a
 gigabyte of weights between them: about a minute on two cores; ``--quick`` takes a small net.
@@ -23,16 +23,16 @@ import numpy as np
 
 import functorch_kit as fk
 
-NETS: dict[str, Callable[[], fk.nn.Model]] = {
-    "alexnet": lambda: fk.models.alexnet(fk.models.AlexNetConfig()),
-    "vgg16": lambda: fk.models.vgg(fk.models.VGGConfig(depth=16)),
-    "resnet101": lambda: fk.models.resnet(fk.models.ResNetConfig(depth=101)),
+NETS: dict[str, tuple[Callable[..., fk.nn.Model], Any]] = {
+    "alexnet": (fk.models.alexnet, fk.models.AlexNetConfig()),
+    "vgg16": (fk.models.vgg, fk.models.VGGConfig(depth=16)),
+    "resnet101": (fk.models.resnet, fk.models.ResNetConfig(depth=101)),
 }
 EQUAL = "read back, the logits are equal to the bit"
 REFUSED = "with one byte changed, the weights are refused"
 
 
-def small() -> fk.nn.Model:
+def small(config: Any) -> fk.nn.Model:
     """What stands in for them in the short form."""
     return fk.nn.serial(
         conv=fk.nn.conv(8, (3, 3), strides=4),
@@ -49,15 +49,17 @@ def keep_weights(folder: Path, weights: Any) -> None:
         store.wait()
 
 
-def read_weights(folder: Path, like: Any) -> Any:
-    """Parameters and state as ``keep_weights`` wrote them; ``like`` says what they must fit.
+def read_weights(path: Path, config: Any, like: Any) -> Any:
+    """Parameters and state as ``keep_weights`` wrote them, or from a file of another library.
 
-    The one place that knows the format: readers of other formats belong here.
+    Args:
+        path: a folder of ours, or what ``fk.interop.load`` reads.
+        config: of the model, which says which tensor of the file is which parameter.
+        like: shapes that all of them must fit.
     """
-    if fk.checkpoint.Store(folder).latest() is None:
-        raise fk.checkpoint.CheckpointError(f"folder {str(folder)!r} holds no weights: --keep them")
-    weights, _ = fk.checkpoint.Store(folder).restore(0, like)
-    return weights
+    if path.is_dir() and fk.checkpoint.Store(path).latest() is not None:
+        return fk.checkpoint.Store(path).restore(0, like)[0]
+    return fk.interop.load(path, config, *like)
 
 
 def is_refused_when_damaged(folder: Path, like: Any) -> bool:
@@ -70,23 +72,26 @@ def is_refused_when_damaged(folder: Path, like: Any) -> bool:
         file.seek(middle)
         file.write(bytes([byte ^ 1]))
     try:
-        read_weights(folder, like)
+        read_weights(folder, None, like)
     except fk.checkpoint.CheckpointError:
         return True
     return False
 
 
-def answered(
-    name: str, model: fk.nn.Model, side: int, options: argparse.Namespace
-) -> tuple[int, float, dict[str, bool]]:
+def answered(name: str, options: argparse.Namespace) -> tuple[int, float, dict[str, bool]]:
     """Parameters of a net, seconds that it took to read them, and what was found true."""
+    make, config = NETS.get(name, (small, None))
+    model, side = make(config), 224 if name in NETS else 32
     images = jnp.asarray(np.random.default_rng(0).standard_normal((1, side, side, 3), np.float32))
     like = jax.eval_shape(model.init, jax.random.key(0), images)
     apply = jax.jit(lambda weights, x: model.apply(*weights, x)[0])
     claims: dict[str, bool] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder, expected = (options.weights or options.keep or Path(temporary)) / name, None
-        if options.weights is None:
+        folder, expected = (options.keep or Path(temporary)) / name, None
+        if options.weights is not None:
+            kept = options.weights / name
+            folder = kept if kept.is_dir() else options.weights
+        else:
             # Run once: compiled with little optimisation.
             quickly = {"xla_backend_optimization_level": 1}
             init = fk.program.compile(
@@ -96,7 +101,7 @@ def answered(
             expected = np.asarray(apply(weights, images))
             keep_weights(folder, weights)
         began = time.perf_counter()
-        weights = read_weights(folder, like)
+        weights = read_weights(folder, config, like)
         seconds = time.perf_counter() - began
         logits = np.asarray(apply(weights, images))
         claims["the logits are finite"] = bool(np.isfinite(logits).all())
@@ -109,7 +114,7 @@ def answered(
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--net", choices=NETS, help="this one alone")
-    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="read weights from here")
+    parser.add_argument("--weights", type=Path, metavar="PATH", help="read weights from here")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the weights here")
 
 
@@ -117,8 +122,7 @@ def example(options: argparse.Namespace) -> classroom.Shown:
     names = [options.net] if options.net else ["small"] if options.quick else [*NETS]
     counts, claims, read = {}, {}, 0.0
     for name in names:
-        model, side = (small(), 32) if name == "small" else (NETS[name](), 224)
-        counts[name], seconds, held = answered(name, model, side, options)
+        counts[name], seconds, held = answered(name, options)
         read += seconds
         claims = {claim: holds and claims.get(claim, True) for claim, holds in held.items()}
     figures = {

@@ -192,6 +192,15 @@ SYSTEMS = (
         "largest difference to the loop of example 7",
         "yes: its 50 losses are those of the explicit loop",
     ),
+    _script(
+        "… which do not interoperate",
+        "a model of one library is nothing to another",
+        "adapters",
+        "yes: Linen",
+        "yes: NNX",
+        "yes: Equinox",
+        "yes: Haiku",
+    ),
     System(
         "TensorBoard, Visdom",
         "curves and the graph",
@@ -242,6 +251,14 @@ SYSTEMS = (
         _TRAIN,
         f"{_TRAIN} train.steps=4 train.eval_every=2",
         left("config.yaml", "summary.json"),
+    ),
+    _script(
+        "Caffe2, ONNX",
+        "a static graph trained in Python, deployed without it",
+        "deployed",
+        "lowered for",
+        "bytes",
+        "yes: the artifact gives what the model gives",
     ),
     _script(
         "static and dynamic graphs",

@@ -111,11 +111,25 @@ def test_weights_that_were_kept_are_used_again_and_missing_ones_are_named(
     capsys.readouterr()
     assert run("--weights", str(tmp_path)) == 0
     assert "yes: the logits are finite" in capsys.readouterr().out
-    assert run("--weights", str(tmp_path / "nowhere")) == 2
+    assert run("--net", "alexnet", "--weights", str(tmp_path / "nowhere")) == 2
     complaint = capsys.readouterr().err
     assert complaint.startswith("error: ")
     assert "nowhere" in complaint
     assert complaint.count("\n") == 1
+
+
+def test_weights_in_torchvisions_layout_are_read_from_a_file(load: Load, tmp_path: Path):
+    pretrained = load("16_pretrained")
+    config = pretrained.fk.models.AlexNetConfig(outputs=3, dense=2)
+    model, images = pretrained.fk.models.alexnet(config), np.zeros((1, 64, 64, 3), np.float32)
+    specs = jax.eval_shape(model.init, jax.random.key(0), images)
+    random = np.random.default_rng(0)
+    params, _ = jax.tree.map(lambda leaf: random.random(leaf.shape, np.float32), specs)
+    file = tmp_path / "alexnet.safetensors"
+    pretrained.fk.interop.torchvision(config).save(file, params, ())
+    found, _ = pretrained.read_weights(file, config, specs)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(params), strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_an_example_is_one_command(script: Callable[..., Any], tmp_path: Path):

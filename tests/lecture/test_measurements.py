@@ -30,12 +30,26 @@ def test_a_measurement_holds_what_it_claims_and_leaves_a_picture(
     assert json.loads((tmp_path / "run" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["any_backend", "define_once"])
+@pytest.mark.parametrize("name", ["any_backend", "define_once", "adapters", "deployed"])
 def test_a_system_holds_what_it_claims(load: Load, capsys: pytest.CaptureFixture[str], name: str):
     code = load("classroom").run(load(name).example, arguments=["--quick"])
     printed = capsys.readouterr().out
     assert code == 0, printed
     check_quotes(load, name, printed)
+
+
+def test_a_library_that_is_missing_is_one_line_with_the_remedy(
+    load: Load, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    adapters = load("adapters")
+
+    def missing():
+        raise ModuleNotFoundError("No module named 'flax'", name="flax")
+
+    monkeypatch.setattr(adapters, "LIBRARIES", {"Linen": missing})
+    assert load("classroom").run(adapters.example, arguments=[]) == 2
+    expected = "error: flax is not installed: pip install 'functorch_kit[interop]' brings it\n"
+    assert capsys.readouterr().err == expected
 
 
 def check_quotes(load: Load, script: str, printed: str) -> None:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 IN_PROCESS = {
     *(f"{number:02}" for number in range(1, 20)),
     *("cpu_and_gpu", "static_and_dynamic", "data_bottleneck", "any_backend", "define_once"),
+    *("adapters", "deployed"),
 }
 
 
