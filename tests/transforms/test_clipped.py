@@ -50,7 +50,9 @@ def test_a_poisson_sampled_batch_adds_only_those_who_were_drawn(x64: None):
     made = cases.tied_language_model()
     each = cases.loop_gradients(made)
     kept = np.array([1, 0, 0, 1, 1])
-    found = transforms.clipped_grad_sum(made.loss, chunk=2)(made.params, made.batch, 0.5, jnp.array(kept))
+    found = transforms.clipped_grad_sum(made.loss, chunk=2)(
+        made.params, made.batch, 0.5, jnp.array(kept)
+    )
     _close(found.grads, _expected(each, 0.5, kept))
     assert found.drawn == 3
     assert (np.asarray(found.norms) == 0).tolist() == [False, True, True, False, False]
