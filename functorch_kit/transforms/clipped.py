@@ -77,8 +77,6 @@ def clipped_grad_sum(
             most = clip_norm.astype(norms.dtype)
             # Where the norm is 0 this is 1, without a division by 0.
             factors = most / jnp.maximum(norms, most)
-            if mask is not None:
-                factors = jnp.where(mask, factors, 0)
             drawn = jnp.sum(jnp.ones_like(norms) if mask is None else mask).astype(norms.dtype)
             return (backward.weighted_sum(factors), drawn), (norms, backward.losses)
 

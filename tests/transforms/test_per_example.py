@@ -74,6 +74,15 @@ def test_masked_examples_count_for_nothing_whatever_they_hold(x64: None):
     assert np.isfinite(found["noise_scale"].scale)
 
 
+def test_a_product_that_the_loss_does_not_need_is_no_use_of_its_parameter():
+    def loss(w, x):
+        x @ w
+        return jnp.sum(w**2)
+
+    grads = transforms.per_example(loss)(jnp.array([3.0, 4.0]), jnp.ones((2, 2)))["grads"]
+    assert grads.tolist() == [[6.0, 8.0], [6.0, 8.0]]
+
+
 def test_an_empty_batch_has_rows_of_none_and_sums_of_zero():
     measure = transforms.per_example(lambda w, x: w @ x, ("grads", "norms", "mean"))
     found = measure(jnp.ones(3), jnp.zeros((0, 3)))
