@@ -76,7 +76,7 @@ def test_masked_examples_count_for_nothing_whatever_they_hold(x64: None):
 
 def test_a_product_that_the_loss_does_not_need_is_no_use_of_its_parameter():
     def loss(w, x):
-        x @ w
+        _ = x @ w
         return jnp.sum(w**2)
 
     grads = transforms.per_example(loss)(jnp.array([3.0, 4.0]), jnp.ones((2, 2)))["grads"]
