@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from functorch_kit.transforms import sites
 from functorch_kit.transforms.flat import evaluate, execute, trace
 from functorch_kit.transforms.sites import Meeting, Site, has_rule
 
@@ -79,7 +80,11 @@ def test_products_of_any_layout_follow_their_rule(formula: str, x64: None):
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_convolutions_of_any_kind_follow_their_rule(options: dict, x64: None):
+def test_convolutions_of_any_kind_follow_their_rule(
+    options: dict, monkeypatch: pytest.MonkeyPatch, x64: None
+):
+    # So that the patches of these small ones, too, come in several pieces of several elements.
+    monkeypatch.setattr(sites, "_FEATURES_OF_A_PIECE", 8)
     numbers = options.get("dimension_numbers", ("NHWC", "HWIO", "NHWC"))
     groups = options.get("feature_group_count", 1)
     sizes = {"N": 2, "H": 5, "W": 6, "C": 4}
