@@ -5,7 +5,7 @@
 each is from ``jax.jacrev``.
 
 Command: ``python experiments/functorch/jacobians.py``. Some seconds on two cores. Expected:
-``auto`` takes what the better mode takes, and of the bottleneck a small part of either.
+``auto`` takes what the better mode takes, and of the bottleneck less than either.
 """
 
 import argparse

@@ -7,8 +7,9 @@ member, on average, and of the ensemble; and how much the members disagree where
 where they are wrong. ``--plot FILE`` draws confidence against accuracy.
 
 Command: ``python experiments/functorch/model_ensembling.py --plot calibration.svg``. Some seconds
-on two cores. Expected: the ensemble is better than its members in all three; it disagrees several
-times as much where it is wrong.
+on two cores. Expected: of a member an accuracy of 0.981 and a log-likelihood of -0.080, of the
+ensemble 0.989 and -0.070, at a calibration error of 0.02 for both: a mean is less sure than its
+parts, which were not too sure. It disagrees twice as much where it is wrong.
 """
 
 import argparse
