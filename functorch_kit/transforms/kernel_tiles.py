@@ -109,13 +109,16 @@ def columns(
     rows = rows_of(x1, start_1, count_1) if function.is_separable else x1
     z, linear = linearised(lambda params: function.flat(params, rows), params)
     push, _ = both_ways(z, linear, params)
+
+    def of_all(params: Params) -> Array:
+        return function.flat(params, x2)
+
     size = z.shape[1]
-    if not function.is_separable:
-        y, pull_all = jax.vjp(lambda params: function.flat(params, x2), params)
+    y, pull_all = (z, None) if function.is_separable else jax.vjp(of_all, params)
 
     def column(index: Array) -> Array:
         output = index % size
-        if function.is_separable:
+        if pull_all is None:
             example = jax.tree.map(lambda leaf: leaf[index // size], x2)
             y_one, pull = jax.vjp(lambda params: function.alone(params, example), params)
             (g,) = pull(_one_hot(y_one, output))
