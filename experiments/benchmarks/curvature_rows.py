@@ -33,27 +33,18 @@ class Row(NamedTuple):
     requires: Sequence[str] = ()
 
 
+_CURVLINOPS = ("torch", "curvlinops", "sklearn")
+_TANGENTS = ("peers/neural_tangents_kernel.py", "ntk")
+_GRADIENT = ("ours/curvature_steps.py", "gradient")
 ROWS = [
-    *(
-        Row(work, *peer)
-        for work in ("hessian_vector", "gauss_newton_vector")
-        for peer in (
-            ("gradient", ("ours/curvature_steps.py", "gradient"), 2),
-            (
-                "curvlinops",
-                ("peers/curvlinops_products.py", work),
-                2,
-                ("torch", "curvlinops", "sklearn"),
-            ),
-        )
-    ),
-    Row(
-        "ntk",
-        "neural_tangents",
-        ("peers/neural_tangents_kernel.py", "ntk"),
-        2,
-        ("jax", "neural_tangents"),
-    ),
+    row
+    for work in ("hessian_vector", "gauss_newton_vector")
+    for row in (
+        Row(work, "gradient", _GRADIENT, 2),
+        Row(work, "curvlinops", ("peers/curvlinops_products.py", work), 2, _CURVLINOPS),
+    )
+] + [
+    Row("ntk", "neural_tangents", _TANGENTS, 2, ("jax", "neural_tangents")),
 ]
 
 

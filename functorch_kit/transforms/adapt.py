@@ -123,10 +123,10 @@ def adapt(
             carried, early = lax.stop_gradient((carried, early))
             carried = (_shifted(params, carried[0]), carried[1])
             carried, late = loop(carried, steps - (last or steps), steps)
-            return Adapted(*carried, jnp.concatenate([early, late]))
+            return Adapted(carried[0], carried[1], jnp.concatenate([early, late]))
         if memory == "keep":
             carried, losses = loop(carried, 0, steps)
-            return Adapted(*carried, losses)
+            return Adapted(carried[0], carried[1], losses)
         width = max(1, math.isqrt(steps))
         remat, found = _Loop(jax.checkpoint(step), batch, a_batch_each, unroll), []
         for start in range(0, steps, width):
@@ -136,7 +136,7 @@ def adapt(
 
             carried, losses = jax.checkpoint(segment)(carried)
             found.append(losses)
-        return Adapted(*carried, jnp.concatenate(found))
+        return Adapted(carried[0], carried[1], jnp.concatenate(found))
 
     return run
 
@@ -225,7 +225,7 @@ def _implicit(loss, stepper, steps: int, solver_steps: int) -> Callable[..., Ada
     def run(params: Params, batch: PyTree, hparams: Any) -> Adapted:
         chosen, step = stepper(hparams)
         carried, losses = _Loop(step, batch, False, False)((params, chosen.init(params)), 0, steps)
-        return Adapted(*carried, losses)
+        return Adapted(carried[0], carried[1], losses)
 
     def forwards(params: Params, batch: PyTree, hparams: Any) -> tuple[Adapted, Any]:
         found = run(params, batch, hparams)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from functorch_kit.nn.conv import examples_at_once
 from functorch_kit.transforms.backward import find_sites
 from functorch_kit.transforms.flat import Flat, evaluate, execute, trace
 from functorch_kit.transforms.kernel_products import Factors
@@ -43,7 +44,8 @@ def factored(
     def of_leaves(leaves: list[Array], example: list[Array]) -> Array:
         return function.alone(structure.unflatten(leaves), kind.unflatten(example))
 
-    flat, y = trace(of_leaves, leaves, specs)
+    with examples_at_once(count * function.outputs(params, x)):
+        flat, y = trace(of_leaves, leaves, specs)
     sites = _worthwhile(flat, len(leaves), y.shape[0])
     factored_leaves = {site.leaf for site in sites}
     free = [leaf for leaf in range(len(leaves)) if leaf not in factored_leaves]

@@ -43,9 +43,12 @@ def contracted(outputs: str, left: Jacobian, right: Jacobian) -> Array:
     """
     total: Any = 0
     for a, b in zip(left, right, strict=True):
+        if isinstance(a, Factors) or isinstance(b, Factors):
+            assert isinstance(a, Factors)
+            assert isinstance(b, Factors)
+            total = _of_factors(outputs, a, b) + total
+            continue
         match outputs:
-            case _ if isinstance(a, Factors):
-                product = _of_factors(outputs, a, b)
             case "full":  # one matrix product, rows and outputs together
                 product = a.reshape(-1, a.shape[2]) @ b.reshape(-1, b.shape[2]).T
                 product = product.reshape(*a.shape[:2], *b.shape[:2]).transpose(0, 2, 1, 3)
@@ -67,9 +70,10 @@ def with_itself(outputs: str, rows: Jacobian) -> Array:
     """
     total: Any = 0
     for a in rows:
+        if isinstance(a, Factors):
+            total = _with_itself(outputs, a) + total
+            continue
         match outputs:
-            case _ if isinstance(a, Factors):
-                product = _with_itself(outputs, a)
             case "full":
                 product = lax.dot_general(a, a, (((2,), (2,)), ((0,), (0,))))
             case "diagonal":

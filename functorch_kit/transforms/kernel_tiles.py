@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from functorch_kit.nn.conv import examples_at_once
 from functorch_kit.transforms.linearise import both_ways, linearised
 from functorch_kit.types import Params, PyTree
 
@@ -35,6 +36,10 @@ class Function(NamedTuple):
         """Outputs of one example (outputs,)."""
         return jnp.ravel(self.f(params, jax.tree.map(lambda leaf: leaf[None], example)))
 
+    def outputs(self, params: Params, x: PyTree) -> int:
+        """How many there are for each example."""
+        return jax.eval_shape(self.flat, params, x).shape[1]
+
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def jacobian(function: Function, count: int, params: Params, x: PyTree, start: Any) -> list[Array]:
@@ -52,7 +57,8 @@ def jacobian(function: Function, count: int, params: Params, x: PyTree, start: A
             y, pull = jax.vjp(lambda params: function.alone(params, example), params)
             return jax.vmap(pull)(jnp.eye(y.shape[0], dtype=y.dtype))[0]
 
-        found = jax.vmap(of_one)(rows_of(x, start, count))
+        with examples_at_once(count * function.outputs(params, x)):
+            found = jax.vmap(of_one)(rows_of(x, start, count))
     else:
         y, pull = jax.vjp(lambda params: function.flat(params, x), params)
         size = y.shape[1]
@@ -103,13 +109,16 @@ def columns(
     rows = rows_of(x1, start_1, count_1) if function.is_separable else x1
     z, linear = linearised(lambda params: function.flat(params, rows), params)
     push, _ = both_ways(z, linear, params)
+
+    def of_all(params: Params) -> Array:
+        return function.flat(params, x2)
+
     size = z.shape[1]
-    if not function.is_separable:
-        y, pull_all = jax.vjp(lambda params: function.flat(params, x2), params)
+    y, pull_all = (z, None) if function.is_separable else jax.vjp(of_all, params)
 
     def column(index: Array) -> Array:
         output = index % size
-        if function.is_separable:
+        if pull_all is None:
             example = jax.tree.map(lambda leaf: leaf[index // size], x2)
             y_one, pull = jax.vjp(lambda params: function.alone(params, example), params)
             (g,) = pull(_one_hot(y_one, output))
@@ -118,7 +127,8 @@ def columns(
         found = push(g)
         return found if is_full else lax.dynamic_index_in_dim(found, output, 1, keepdims=False)
 
-    found = jax.vmap(column, out_axes=-1)(start_2 + jnp.arange(count_2))
+    with examples_at_once(count_2 if function.is_separable else 1):
+        found = jax.vmap(column, out_axes=-1)(start_2 + jnp.arange(count_2))
     return found if function.is_separable else lax.dynamic_slice_in_dim(found, start_1, count_1)
 
 

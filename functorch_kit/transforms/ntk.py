@@ -193,10 +193,9 @@ def _pushed(f, params, x, g):
 
 def _pieces(tree: PyTree, chunk: int | None) -> list[PyTree]:
     count = jax.tree.leaves(tree)[0].shape[0]
-    chunk = count if chunk is None else min(chunk, count)
+    size = count if chunk is None else min(chunk, count)
     return [
-        jax.tree.map(lambda leaf, at=at: leaf[at : at + chunk], tree)
-        for at in range(0, count, chunk)
+        jax.tree.map(lambda leaf, at=at: leaf[at : at + size], tree) for at in range(0, count, size)
     ]
 
 

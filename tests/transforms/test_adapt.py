@@ -233,16 +233,17 @@ def test_a_loop_that_cannot_be_is_refused():
     def loss(w, x):
         return (w - x) ** 2
 
-    for options, expected in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"steps": 0}, "0 steps: give 1 or more"),
         ({"memory": "disk"}, "memory 'disk' is not one of"),
         ({"memory": "truncated"}, "last goes with memory='truncated'"),
         ({"last": 1}, "last goes with memory='truncated'"),
         ({"memory": "truncated", "last": 4}, "last is 4: give a number from 1 to 3"),
         ({"memory": "implicit", "first_order": True}, "needs one batch and second derivatives"),
-    ]:
+    ]
+    for options, expected in refused:
         with pytest.raises(TransformError, match=expected):
-            adapt(loss, optax.sgd(0.1), **({"steps": 3} | options))
+            adapt(loss, optax.sgd(0.1), **{"steps": 3, **options})
     with pytest.raises(TransformError, match="no function of them: pass lambda h"):
         adapt(loss, optax.sgd(0.1), 1)(jnp.ones(()), 0.0, {"learning_rate": 0.1})
     with pytest.raises(TransformError, match="a_batch_each wants a first axis of 3, the steps"):

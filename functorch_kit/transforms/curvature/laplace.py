@@ -132,10 +132,11 @@ def laplace(
             f"laplace: a full matrix of {size} parameters is too large (at most {_FULL_AT_MOST}):"
             " name a last layer in parts, or take structure='diagonal'"
         )
-    total = None
+    total = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
     for batch in readable(data):
-        part = _information(outputs, losses, names, is_full, examples_at_once, params, batch)
-        total = part if total is None else total + part
+        total = total + _information(
+            outputs, losses, names, is_full, examples_at_once, params, batch
+        )
     prior = jnp.asarray(prior_precision, total.dtype)
     if not is_full:
         return Laplace(params, names, total + prior, outputs)

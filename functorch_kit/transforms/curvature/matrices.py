@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -183,7 +184,7 @@ def fisher(
         >>> exact.dense().tolist() == drawn.dense().tolist() == [[0.25, -0.25], [-0.25, 0.25]]
         True
     """
-    options = {"reduction": reduction, "stacked": stacked, "memory": memory}
+    options: dict[str, Any] = {"reduction": reduction, "stacked": stacked, "memory": memory}
     if kind == "output_hessian":
         return gauss_newton(outputs, losses, params, data, **options)
     if kind == "empirical":
@@ -268,8 +269,8 @@ def _scores_times(functions, point, v):
     """``J^T S S^T J v``: an example's score times what its outputs move along it."""
     z, linear, batch, scores = point
     push, pull = both_ways(z, linear, v)
-    along = jax.tree.leaves(jax.tree.map(_inner, scores, push(v)))
-    along = sum(along[1:], start=along[0])  # (samples, batch)
+    parts = jax.tree.leaves(jax.tree.map(_inner, scores, push(v)))
+    along = functools.reduce(jnp.add, parts)  # (samples, batch)
     along = along * weights(batch, along.shape[1], along.dtype)[None] / along.shape[0]
 
     def spread(score):

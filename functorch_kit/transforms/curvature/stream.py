@@ -118,7 +118,7 @@ def sum_over(
         )
     batches = readable(data)
     points: dict[int, PyTree] = {}
-    total, left = 0.0, memory
+    total, left, size = 0.0, memory, 0
     for index, batch in enumerate(batches):
         total += _weight(batch)
         if index == 0:
@@ -161,7 +161,8 @@ def readable(data: Batch | Iterable[Batch]) -> Batches:
             f"data is a {type(data).__name__}, which can be read once only:"
             " give a list, or an object whose __iter__ starts anew"
         )
-    return Batches([data] if isinstance(data, Mapping) else data)
+    batches: Any = [data] if isinstance(data, Mapping) else data
+    return Batches(batches)
 
 
 @dataclasses.dataclass
@@ -212,7 +213,7 @@ def _total(weight: Any) -> Any:
     return jnp.sum(weight) if isinstance(weight, Tracer) else float(np.sum(weight, dtype=float))
 
 
-def _weighted(batch: Batch) -> bool:
+def _weighted(batch: Any) -> bool:
     return isinstance(batch, Mapping) and "weight" in batch
 
 
@@ -225,7 +226,7 @@ def _check_stacked(data: Any) -> None:
         )
 
 
-def _weight_of_stack(data: Batch) -> Any:
+def _weight_of_stack(data: Any) -> Any:
     if _weighted(data):
         return _total(data["weight"])
     shape = jnp.shape(jax.tree.leaves(data)[0])

@@ -1,5 +1,7 @@
 """Posteriors in closed form: linear regression, and explicit Jacobians."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +50,7 @@ def test_batches_and_weights_count_in_the_posterior(x64: None):
     padded = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:1]]), whole)
     padded["weight"] = padded["weight"].at[11].set(0.0)
     halves = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 6], padded) for at in (0, 6)]
-    options = {"prior_precision": 1.0, "examples_at_once": 4}
+    options: dict[str, Any] = {"prior_precision": 1.0, "examples_at_once": 4}
     one = curvature.laplace(_line, _noise_of_half, params, whole, **options)
     other = curvature.laplace(_line, _noise_of_half, params, halves, **options)
     np.testing.assert_allclose(one.precision, other.precision, atol=1e-12)
@@ -59,7 +61,7 @@ def test_both_structures_are_those_of_the_explicit_gauss_newton_matrix(tied):
         tied.outputs, tied.losses, tied.params, tied.batch, reduction="sum"
     )
     dense = np.asarray(matrix.dense())
-    prior = {"prior_precision": 0.3}
+    prior: dict[str, Any] = {"prior_precision": 0.3}
     diagonal = curvature.laplace(tied.outputs, tied.losses, tied.params, tied.batch, **prior)
     full = curvature.laplace(
         tied.outputs, tied.losses, tied.params, tied.batch, structure="full", **prior
@@ -85,8 +87,8 @@ def test_a_posterior_that_cannot_be_is_refused():
     batch["y"] = jnp.ones((3, 1))
 
     def posterior(**options):
-        options = {"prior_precision": 1.0} | options
-        return curvature.laplace(_line, _noise_of_half, params, batch, **options)
+        given: dict[str, Any] = {"prior_precision": 1.0, **options}
+        return curvature.laplace(_line, _noise_of_half, params, batch, **given)
 
     with pytest.raises(TransformError, match="structure 'kron' is not"):
         posterior(structure="kron")

@@ -65,7 +65,12 @@ def _close(tree: Any, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
 @given(seed=st.integers(0, 1000))
 def test_a_hessian_product_is_that_of_the_dense_hessian(case, seed: int):
     matrix = curvature.hessian(case.all_losses, case.params, case.batch)
@@ -140,20 +145,20 @@ def test_stacked_batches_are_one_program_with_the_same_product(tied):
 
 
 def test_an_operator_at_other_parameters_compiles_nothing():
-    seen = []
+    seen: list[float] = []
 
     def losses(params, batch):
-        seen.append(1)
+        seen.append(0.0)
         return _losses(params, batch)
 
     for scale in (1.0, 2.0, 3.0):
         params = {"w": scale * jnp.ones(3)}
         matrix = curvature.hessian(losses, params, [BATCH, BATCH])
         matrix(params)
-        if scale == 1.0:
-            traced = len(seen)
-    # One abstract look at the size of what is kept; no program.
-    assert len(seen) <= traced + 2
+        seen.append(scale)
+    # After the first a look at the shapes of what is kept, and no program.
+    first = seen.index(1.0)
+    assert len(seen) - first - 1 <= 4
 
 
 def test_a_function_with_a_reverse_rule_alone_has_a_gauss_newton_matrix():
