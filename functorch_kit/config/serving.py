@@ -154,7 +154,8 @@ def servable_config(recipe: Mapping[str, Any]) -> Any:
     Example:
         >>> from functorch_kit import config
         >>> record = Inputs("array", (2,), "float32")
-        >>> servable_config(recipe_of(config.Config(config.MLP((5,))), {"outputs": 3}, record)).hidden
+        >>> recipe = recipe_of(config.Config(config.MLP((5,))), {"outputs": 3}, record)
+        >>> servable_config(recipe).hidden
         (5,)
     """
     job = _job_of(recipe)

@@ -42,9 +42,9 @@ def servable(name: str) -> Servable:
     settings, (inputs, sizes) = JOBS[name]
     recipe = recipe_of(Config(MODELS[name](**settings)), sizes, inputs)
     model = servable_model(recipe)
-    init = jax.jit(lambda key: model.init(key, inputs.spec))
+    params, state = jax.jit(lambda key: model.init(key, inputs.spec))(jax.random.key(0))
     classes = () if inputs.kind == "text" else ("a", "b", "c")
-    return Servable(recipe, *init(jax.random.key(0)), inputs, "", classes, None, 0)
+    return Servable(recipe, params, state, inputs, "", classes, None, 0)
 
 
 @pytest.fixture
