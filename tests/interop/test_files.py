@@ -169,6 +169,9 @@ def damaged_archives() -> dict[str, bytes]:
         archive.writestr("a/data.pkl", tensor())
         archive.writestr("a/data/0", bytes(16))
     good = whole.getvalue()
+    with zipfile.ZipFile(whole, "a") as archive:
+        archive.writestr("a/data/1", bytes(16))
+    with_two = whole.getvalue()
     directory = good.index(b"PK\x01\x02")
     second = good.index(b"PK\x01\x02", directory + 1)
 
@@ -183,9 +186,7 @@ def damaged_archives() -> dict[str, bytes]:
         "a large one without a record": patched(len(good) - 6, b"\xff" * 4),
         "member beyond": patched(second + 42, b"\xf0\xff\xff\x0f"),
         "member long": patched(second + 20, b"\xf0\xff\xff\x0f" * 2),
-        "name twice": good.replace(b"a/data/0", b"a/data.p", 3).replace(
-            b"a/data.pkl", b"a/data.pxx"
-        ),
+        "name twice": with_two.replace(b"a/data/1", b"a/data/0"),
         "no table": good.replace(b"data.pkl", b"data.pkx"),
         "damaged row": patched(directory, b"XX"),
         "cut": good[: len(good) // 2],
