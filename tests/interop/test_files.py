@@ -120,6 +120,9 @@ def test_a_tensor_written_by_hand_is_a_window_on_its_numbers(tmp_path: Path):
     assert interop.read_torch(path)["w"].tolist() == [[1.0, 3.0], [2.0, 4.0]]
 
 
+DOUBLED = b")" + b"q\x00h\x00\x86" * 60  # a tuple of a tuple twice, of a tuple twice …
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -149,10 +152,8 @@ def test_a_tensor_written_by_hand_is_a_window_on_its_numbers(tmp_path: Path):
         (b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s.", "holds no tensors"),  # in itself
         (b"\x80\x02}r\xff\xff\xff\xff.", "holds no tensors"),  # a memo of 2^32 places
         (b"\x80\x02\x8e" + b"\xff" * 8 + b".", "cannot be read"),  # 2^64 bytes
-        (
-            b"\x80\x02}))" + b"\x86q\x00h\x00" * 40 + b"Ns.",
-            "cannot be read",
-        ),  # hashed in 2^40 steps
+        (b"\x80\x02}" + DOUBLED + b"Ns.", "a tuple stands where none may"),
+        (b"\x80\x02" + DOUBLED + b"X\x01\x00\x00\x00a\x93.", "a tuple stands where none may"),
         (b"\x80\x02" + b"]" * 20_000 + b"a" * 19_999 + b".", "no dict of tensors"),  # deep
         (b"I" + b"9" * 200 + b"\n.", "INT"),
         (b"c" + b"a" * 10_000_000, "cannot be read"),
