@@ -129,9 +129,10 @@ def test_it_exports_like_our_own_for_any_batch_and_every_platform(
     net: Net, begun: Any, tmp_path: Path
 ):
     x_spec = jax.ShapeDtypeStruct((16, INPUTS), jnp.float32)
-    manifest = fk.export.save(tmp_path / "out", net.model, *begun, x_spec)
+    params, state = begun
+    manifest = fk.export.save(tmp_path / "out", net.model, params, state, x_spec)
     assert manifest.platforms == ("cpu", "cuda", "tpu")
-    y, _ = net.model.apply(*begun, batch(5))
+    y, _ = net.model.apply(params, state, batch(5))
     np.testing.assert_allclose(fk.export.load(tmp_path / "out")(batch(5)), y, rtol=1e-5, atol=1e-6)
 
 
