@@ -158,7 +158,7 @@ class _Machine:
             case "GLOBAL":
                 stack.append(_Name(argument))
             case "STACK_GLOBAL":
-                attribute, module = stack.pop(), stack.pop()
+                attribute, module = _of(str, stack.pop()), _of(str, stack.pop())
                 stack.append(_Name(f"{module} {attribute}"))
             case "BINPERSID":
                 storage = _storage(stack.pop())
@@ -175,7 +175,7 @@ class _Machine:
             case "SETITEM" | "SETITEMS":
                 pairs = self._above_mark() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
                 for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-                    # Not a tuple: one of tuples of tuples takes for ever to be hashed.
+                    # Not a tuple: 60 tuples of tuples are hashed, as they are written, for ever.
                     _of(dict, stack[-1])[_of((str, int), key)] = value
             case _:
                 raise InteropError(f"the file has the instruction {name}, which no tensor needs")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from functorch_kit import interop, models, train
+from functorch_kit import interop, models, sweep, train
 from functorch_kit.config import (
     MLP,
     SGD,
@@ -185,6 +185,16 @@ def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path):
         shutil.rmtree(step)
     with pytest.raises(UserError, match="has no checkpoint: train it first"):
         build(small(init_from=str(tmp_path)))
+
+
+def test_lanes_begin_with_what_their_solo_runs_begin_with(tmp_path: Path):
+    result = build(small(run_dir=str(tmp_path))).fit()
+    # So small a rate moves nothing in single precision.
+    jobs = [small(init_from=str(tmp_path), optimizer=SGD(rate)) for rate in (1e-30, 1e-1)]
+    swept = sweep.run(jobs, mode="lanes", devices=1, say=None)
+    still, moved = (job.result.state.params for job in swept.jobs if job.result is not None)
+    assert same(still, result.params)
+    assert not same(moved, result.params)
 
 
 def test_the_factor_of_the_initial_weights_is_for_those_that_are_new(vit_file: Any):

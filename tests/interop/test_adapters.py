@@ -125,13 +125,15 @@ def near(one: Any, other: Any) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, other)
 
 
-def test_it_exports_for_any_batch_and_every_platform(net: Net, begun: Any):
-    export = pytest.importorskip("jax.export")
-    (size,) = export.symbolic_shape("b")
-    x_spec = jax.ShapeDtypeStruct((size, INPUTS), jnp.float32)
-    program = jax.jit(lambda x: net.model.apply(*begun, x)[0])
-    exported = export.export(program, platforms=("cpu", "cuda", "tpu"))(x_spec)
-    np.testing.assert_allclose(exported.call(batch(5)), program(batch(5)), rtol=1e-6)
+def test_it_exports_like_our_own_for_any_batch_and_every_platform(
+    net: Net, begun: Any, tmp_path: Path
+):
+    x_spec = jax.ShapeDtypeStruct((16, INPUTS), jnp.float32)
+    params, state = begun
+    manifest = fk.export.save(tmp_path / "out", net.model, params, state, x_spec)
+    assert manifest.platforms == ("cpu", "cuda", "tpu")
+    y, _ = net.model.apply(params, state, batch(5))
+    np.testing.assert_allclose(fk.export.load(tmp_path / "out")(batch(5)), y, rtol=1e-5, atol=1e-6)
 
 
 def test_how_training_is_told_goes_by_the_names_that_are_taken():

@@ -204,6 +204,7 @@ def test_a_head_that_is_said_to_be_tied_has_to_be():
         table.read(tensors, params, state)
 
 
+@pytest.mark.soak
 def test_auxiliary_heads_are_passed_over_new_or_taken():
     both = {kind: models.InceptionConfig(outputs=3, auxiliary=kind) for kind in (False, True)}
     made = {kind: numbers(specs(config, IMAGES)) for kind, config in both.items()}
