@@ -55,16 +55,16 @@ def plan(config: Plan, job: frame.Job) -> None:
     mesh = arguments["mesh"] or distributed.make_mesh(data=1, devices=jax.devices()[:1])
     layout = distributed.Layout(mesh, arguments["rules"])
     rates = planning.Rates(config.tflops * 1e12, config.link * 1e9)
-    parts = [arguments[name] for name in ("model", "objective", "optimizer")]
-    batch = arguments["data"].train.spec
+    parts = {name: arguments[name] for name in ("model", "objective", "optimizer")}
+    parts |= {"batch": arguments["data"].train.spec, "layout": layout}
     given: dict[str, Any] = {
         "hparams": arguments["hparams"], "options": arguments["options"], "rates": rates,
     }  # fmt: skip
-    found = planning.predict(*parts, batch, layout, **given)
+    found = planning.predict(**parts, **given)
     show(found, distributed.axis_sizes(mesh))
     if config.memory is None:
         return
-    fits = planning.fitting(*parts, batch, layout, config.memory * 1e9, **given)
+    fits = planning.fitting(**parts, memory=config.memory * 1e9, **given)
     if not fits:
         raise ConfigError(
             f"not one example fits into {config.memory:g} GB: give a larger mesh.fsdp or"
@@ -90,7 +90,7 @@ def show(found: Any, mesh: dict[str, int]) -> None:
     if found.exchanged:
         print("exchanged in a step")
     for each in found.exchanged:
-        print(f"  {each.kind:<20} {each.count:>5} × among {each.group:<4} {size(each.size)}")
+        print(f"  {each.kind:<20} {each.times:>5} × among {each.group:<4} {size(each.size)}")
     least, most = (1e3 * seconds for seconds in found.seconds)
     print(f"a step takes {least:,.3f} to {most:,.3f} ms, by the given rates")
 

@@ -56,10 +56,11 @@ class Together:
     """
 
     def __init__(self, folder: Path, team: Any):
-        self.count = 1 if team is None else int(team.count)
-        self.publishes = self.count == 1 or team.is_main
-        self.name: str = team.name if self.count > 1 else ""
-        self._folder, self._saves, self._index = folder, 0, 0 if team is None else team.index
+        self.count, self.publishes, self.name, self._index = 1, True, "", 0
+        if team is not None and team.count > 1:
+            self.count, self.publishes, self.name = team.count, team.is_main, team.name
+            self._index: int = team.index
+        self._folder, self._saves = folder, 0
 
     @property
     def _here(self) -> Path:

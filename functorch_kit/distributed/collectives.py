@@ -24,13 +24,13 @@ class Collective(NamedTuple):
     Attributes:
         kind: of ``KINDS``.
         group: devices that take part in one exchange.
-        count: how often a step does it.
+        times: how often a step does it.
         size: bytes of all their results on one device.
     """
 
     kind: str
     group: int
-    count: int
+    times: int
     size: int
 
     @property
@@ -62,7 +62,7 @@ def collectives(compiled: Any) -> list[Collective]:
         ...   %a = f32[2]{0} parameter(0)
         ...   ROOT %b = f32[2]{0} all-reduce(%a), replica_groups={{0,1},{2,3}}, to_apply=%add
         ... }''')
-        [Collective(kind='all-reduce', group=2, count=1, size=8)]
+        [Collective(kind='all-reduce', group=2, times=1, size=8)]
     """
     text = hlo_text(compiled)
     if not any(kind in text for kind in KINDS):

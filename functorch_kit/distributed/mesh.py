@@ -61,7 +61,7 @@ def make_mesh(
         {'data': 1, 'fsdp': 1, 'sequence': 1, 'tensor': 1}
     """
     found = list(jax.devices() if devices is None else devices)
-    sizes = dict(zip(AXES, (data, fsdp, sequence, tensor), strict=True))
+    sizes: dict[str, int] = dict(zip(AXES, (data, fsdp, sequence, tensor), strict=True))
     shape = mesh_shape(len(found), **sizes)
     wanted = math.prod(shape)
     processes = {device.process_index for device in found}
@@ -93,7 +93,7 @@ def mesh_shape(
         >>> mesh_shape(8, data=-1, fsdp=2)
         (4, 2, 1, 1)
     """
-    sizes = dict(zip(AXES, (data, fsdp, sequence, tensor), strict=True))
+    sizes: dict[str, int] = dict(zip(AXES, (data, fsdp, sequence, tensor), strict=True))
     open_axes = [name for name, size in sizes.items() if size == -1]
     if len(open_axes) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
         raise MeshError(f"{_in_words(sizes)}: give numbers from 1 up, and -1 for one at most")

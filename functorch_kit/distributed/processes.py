@@ -166,7 +166,7 @@ class Team:
         """What process 0 gave: a JSON value."""
         if self.count == 1:
             return value
-        client, block = runtime.global_state.client, self._said // _KEPT
+        client, block = _client(), self._said // _KEPT
         key = f"{self._folder}/said/{block}/{self._said}"
         self._said += 1
         if self._said % _KEPT == 0 and block:
@@ -183,7 +183,7 @@ class Team:
         """The reason to stop that any process has, the same in all; None while there is none."""
         if self.count == 1:
             return reason
-        client, folder = runtime.global_state.client, f"{self._folder}/asked/"
+        client, folder = _client(), f"{self._folder}/asked/"
         if not self.is_main:
             if reason is not None and not self._told:
                 self._told = True
@@ -192,3 +192,7 @@ class Team:
             others = client.key_value_dir_get(folder)
             reason = json.loads(others[0][1]) if others else None
         return self.said(reason)
+
+
+def _client() -> Any:
+    return runtime.global_state.client

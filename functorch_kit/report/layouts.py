@@ -82,7 +82,7 @@ def _collectives(name: str, found: Any) -> str:
         [
             str(row.get("kind")),
             str(row.get("group")),
-            count(row.get("count")),
+            count(row.get("times")),
             size(row.get("size")),
         ]
         for row in rows

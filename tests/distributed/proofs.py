@@ -20,7 +20,7 @@ def job(name: str) -> dict[str, Any]:
     from functorch_kit import data, distributed, models, train
 
     rng = np.random.default_rng(0)
-    common = {
+    common: dict[str, Any] = {
         "optimizer": lambda h: optax.adamw(h["learning_rate"]),
         "hparams": {"learning_rate": 3e-3},
         "options": train.Options(precision="float64", accumulate=2),
@@ -55,9 +55,15 @@ def trained(name: str, mesh: str, steps: int) -> dict[str, Any]:
     from functorch_kit import distributed
     from functorch_kit.loop import fit
 
-    sizes = {} if mesh == "plain" else dict(each.split("=") for each in mesh.split(","))
-    grid = distributed.make_mesh(**{"data": 1} | {n: int(size) for n, size in sizes.items()})
-    arguments = job(name) | {"steps": steps, "mesh": None if mesh == "plain" else grid}
+    sizes: dict[str, str] = {}
+    if mesh != "plain":
+        sizes = dict(each.split("=") for each in mesh.split(","))
+    parts: dict[str, Any] = {"data": 1} | {n: int(size) for n, size in sizes.items()}
+    grid = distributed.make_mesh(**parts)
+    arguments: dict[str, Any] = job(name) | {
+        "steps": steps,
+        "mesh": None if mesh == "plain" else grid,
+    }
     result = fit(**arguments)
     state = result.state
     return {

@@ -42,7 +42,7 @@ def test_a_loop_counts_as_often_as_it_runs():
         out=PartitionSpec("data", "tensor"),
     )
     made = collectives(found)
-    assert sum(each.count for each in made) % 5 == 0
+    assert sum(each.times for each in made) % 5 == 0
     assert {each.group for each in made} == {2}
 
 

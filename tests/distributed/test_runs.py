@@ -14,7 +14,7 @@ import pytest
 from functorch_kit import checkpoint, data, distributed, models, train
 from functorch_kit.distributed import Layout, MeshError, make_mesh
 from functorch_kit.loop import fit
-from functorch_kit.program.hlo import read_module
+from functorch_kit.program.hlo import hlo_text, read_module
 
 pytestmark = pytest.mark.usefixtures("standard_promotion", "compiled_quickly")
 
@@ -61,7 +61,7 @@ def test_pinned_to_one_device_a_step_compiles_to_the_same_instructions(proofs: M
 
     def operations(objective: Any, wrap: Any) -> list[Any]:
         step = wrap(train.make_train_step(objective, job["optimizer"], options))
-        module = read_module(jax.jit(step).lower(hparams, state, batch).compile().as_text())
+        module = read_module(hlo_text(jax.jit(step).lower(hparams, state, batch).compile()))
         # Names and scopes may tell them apart; what is computed may not.
         return sorted(
             (each.opcode, each.size, each.target) for each in module.instructions.values()

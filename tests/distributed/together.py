@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -38,8 +39,9 @@ from functorch_kit.loop import fit  # noqa: E402
 
 folder, steps, job, mesh = sys.argv[1:5]
 sizes = dict(each.split("=") for each in mesh.split(","))
-grid = distributed.make_mesh(**{"data": 1} | {name: int(size) for name, size in sizes.items()})
-arguments = proofs.job(job) | {
+parts: dict[str, Any] = {"data": 1} | {name: int(size) for name, size in sizes.items()}
+grid = distributed.make_mesh(**parts)
+arguments: dict[str, Any] = proofs.job(job) | {
     "steps": int(steps), "mesh": grid, "run_dir": folder, "checkpoint_every": 10,
     "resume": "resume" in sys.argv, "eval_every": 10,
 }  # fmt: skip
