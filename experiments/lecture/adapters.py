@@ -99,15 +99,15 @@ def example(options: argparse.Namespace) -> classroom.Shown:
         # In the order of their sizes, which is the same in every library.
         return y, sorted((np.sort(np.ravel(leaf)) for leaf in jax.tree.leaves(slopes)), key=len)
 
+    try:
+        models = {library: make() for library, make in LIBRARIES.items()}
+    except ImportError as error:
+        raise fk.interop.InteropError(
+            f"{error.name} is not installed: pip install 'functorch_kit[interop]' brings it"
+        ) from None
     expected = answer(ours())
     figures, claims = {}, {}
-    for library, make in LIBRARIES.items():
-        try:
-            model = make()
-        except ImportError as error:
-            raise fk.interop.InteropError(
-                f"{error.name} is not installed: pip install 'functorch_kit[interop]' brings it"
-            ) from None
+    for library, model in models.items():
         y, slopes = answer(model)
         figures[f"{library}, largest difference"] = classroom.difference(y, expected[0])
         claims[f"{library}: the same outputs, the same gradients"] = classroom.agree(

@@ -52,10 +52,14 @@ def add_folder(parser: argparse.ArgumentParser, name: str) -> None:
 
 def leave(folder: Path, name: str, panels: Sequence[Panel], numbers: Any) -> str:
     """Write ``<name>.svg``, ``<name>.png`` and ``<name>.json``; returns where the picture is."""
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
     folder.mkdir(parents=True, exist_ok=True)
-    with plots.drawing(4.6 * len(panels), 3.4) as figure:
+    with plots.drawing(5.2 * columns, 4.2 * rows) as figure:
+        from matplotlib.ticker import LogLocator  # it is there, or drawing would have said so
+
         for place, panel in enumerate(panels, 1):
-            axes = figure.add_subplot(1, len(panels), place)
+            axes = figure.add_subplot(rows, columns, place)
             for number, (label, (across, up)) in enumerate(panel.lines.items()):
                 colour, mark = _LOOKS[number % len(_LOOKS)]
                 is_long = len(across) > 40
@@ -66,10 +70,14 @@ def leave(folder: Path, name: str, panels: Sequence[Panel], numbers: Any) -> str
             if panel.is_log:
                 axes.set_xscale("log", base=2)
                 axes.set_yscale("log")
+                for axis in (axes.xaxis, axes.yaxis):
+                    axis.set_major_formatter(lambda value, _: f"{value:g}")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_minor_formatter(lambda *_: "")
             axes.set_title(panel.title, loc="left", fontsize=9.5)
             axes.set_xlabel(panel.across)
             axes.set_ylabel(panel.up)
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16))
         svg = plots.as_svg(figure, folder / f"{name}.png", face="white")
     (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
     text = json.dumps(numbers, indent=2, ensure_ascii=False)
