@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from functorch_kit.transforms.errors import TransformError
-from functorch_kit.transforms.flat import peak_bytes, trace
+from functorch_kit.transforms.flat import live_bytes, trace
 from functorch_kit.types import PyTree
 
 MEMORY = 1 << 30
@@ -38,10 +38,11 @@ def check_memory(memory: int, chunk: int | None) -> None:
 def rows_within(memory: int, part: Callable[[PyTree], Any], rows: PyTree) -> int:
     """How many rows a function can take at once within a budget, from abstract shapes.
 
-    The function is traced for one row and for two; what the second adds, it adds again for each.
+    The function is traced for two rows and for three. What the third adds while a step runs, each
+    further row adds again; the step at which memory runs out first need not be the largest of few.
 
     Args:
-        memory: bytes for the results of its steps, see ``peak_bytes``.
+        memory: bytes for the results of its steps, see ``live_bytes``.
         part: of arrays with the rows as a first axis.
         rows: these arrays, or their specs.
 
@@ -54,18 +55,18 @@ def rows_within(memory: int, part: Callable[[PyTree], Any], rows: PyTree) -> int
         10
     """
 
-    def needed(count: int) -> int:
+    def live(count: int) -> list[int]:
         spec = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), rows
         )
-        return peak_bytes(trace(part, spec)[0])
+        return live_bytes(trace(part, spec)[0])
 
-    there = jax.tree.leaves(rows)[0].shape[0]
-    if there <= 1:
-        return 1
-    one, two = needed(1), needed(2)
-    each = max(two - one, 1)
-    return max(1, min(there, 1 + (memory - one) // each))
+    fit = jax.tree.leaves(rows)[0].shape[0]
+    if fit > 1:
+        for two, three in zip(live(2), live(3), strict=False):
+            if three > two:
+                fit = min(fit, 2 + (memory - two) // (three - two))
+    return max(1, fit)
 
 
 def in_chunks(

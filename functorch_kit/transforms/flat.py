@@ -176,8 +176,8 @@ def evaluate(
     return [known[number] for number in flat.outputs]
 
 
-def peak_bytes(flat: Flat) -> int:
-    """The most that the results of steps take at once, if they run one by one.
+def live_bytes(flat: Flat) -> list[int]:
+    """What the results of steps take at once while each of the steps runs, one by one.
 
     An upper estimate of what a compiled program holds beside its arguments: XLA fuses steps, and
     then never stores what is between them. A value is freed after its last use.
@@ -185,26 +185,26 @@ def peak_bytes(flat: Flat) -> int:
     Example:
         >>> import jax, jax.numpy as jnp
         >>> chain = lambda x: jnp.sum(jnp.sin(jnp.cos(x)))
-        >>> peak_bytes(flatten(jax.make_jaxpr(chain)(jnp.ones(256))))
-        2048
+        >>> live_bytes(flatten(jax.make_jaxpr(chain)(jnp.ones(256))))
+        [1024, 2048, 1028]
     """
     last: dict[int, int] = {}
     for index, step in enumerate(flat.steps):
         last.update(dict.fromkeys(step.inputs, index))
     last.update(dict.fromkeys(flat.outputs, len(flat.steps)))
-    live = peak = 0
+    live, found = 0, []
     made: set[int] = set()
     for index, step in enumerate(flat.steps):
         made.update(step.outputs)
         live += sum(_bytes(flat.avals[number]) for number in step.outputs)
-        peak = max(peak, live + max((_inside(inner) for inner in _bodies(step.eqn)), default=0))
+        found.append(live + max(map(_inside, _bodies(step.eqn)), default=0))
         gone = {
             number
             for number in (*step.inputs, *step.outputs)
             if number in made and last.get(number, index) <= index
         }
         live -= sum(_bytes(flat.avals[number]) for number in gone)
-    return peak
+    return found
 
 
 def _called(eqn: JaxprEqn) -> ClosedJaxpr | None:
@@ -225,7 +225,7 @@ def _bodies(eqn: JaxprEqn) -> list[ClosedJaxpr]:
 
 
 def _inside(body: ClosedJaxpr) -> int:
-    return peak_bytes(flatten(body))
+    return max(live_bytes(flatten(body)), default=0)
 
 
 def _bytes(aval: Any) -> int:
