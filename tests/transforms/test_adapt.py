@@ -153,12 +153,9 @@ def test_tasks_side_by_side_equal_each_by_itself(x64: None):
         return jnp.mean(jax.vmap(after, (None, 0, 0))(params, supports, queries))
 
     found = jax.jit(jax.grad(meta))(params)
-    each = [
-        jax.grad(after)(
-            params, *(jax.tree.map(lambda a, i=i: a[i], t) for t in (supports, queries))
-        )
-        for i in range(4)
-    ]
+    slope = jax.jit(jax.grad(after))
+    tasks = [jax.tree.map(lambda leaf, i=i: leaf[i], (supports, queries)) for i in range(4)]
+    each = [slope(params, *task) for task in tasks]
     _same(found, jax.tree.map(lambda *leaves: sum(leaves) / 4, *each))
 
 
