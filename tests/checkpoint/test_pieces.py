@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from functorch_kit.checkpoint import CheckpointError, Damaged, manifest, pieces
+from functorch_kit.checkpoint import CheckpointError, Damaged, manifest, pieces, publish
 
 LEAVES = {
     "wide": (jnp.arange(96.0).reshape(8, 12), PartitionSpec("a", "b")),
@@ -74,3 +74,12 @@ def test_nobody_waits_for_a_process_that_could_not_write(tmp_path: Path, blocks)
     (tmp_path / "step").mkdir()
     with pytest.raises(CheckpointError, match="process 1 could not write its part: no space left"):
         pieces.collect(tmp_path / "shared", 2, tmp_path / "step")
+
+
+def test_pieces_of_a_team_that_is_gone_are_removed_and_those_of_this_one_stay(tmp_path: Path):
+    for name in ("gone", "mine"):
+        pieces.write(tmp_path / f"{pieces.BEGINS}{name}-1", 0, [])
+    publish.prepare(tmp_path, team="mine")
+    assert [path.name for path in tmp_path.iterdir()] == [".pieces-mine-1"]
+    publish.prepare(tmp_path)
+    assert list(tmp_path.iterdir()) == []

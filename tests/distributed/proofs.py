@@ -26,12 +26,13 @@ def job(name: str) -> dict[str, Any]:
         "options": train.Options(precision="float64", accumulate=2),
         "quiet": True,
     }
-    if name in ("mlp", "wide"):
+    if name in ("mlp", "read", "wide"):
         x = rng.normal(size=(96, 64))
         arrays = {"x": x, "y": (x[:, :8].argmax(-1)).astype(np.int32)}
-        hidden = (64, 64) if name == "mlp" else (512, 512)
+        hidden = (512, 512) if name == "wide" else (64, 64)
         model = models.mlp(models.MLPConfig(hidden=hidden, outputs=8, dropout=0.2))
-        rows = data.training(arrays, 16, seed=1)
+        # Resident, or read for each step as from files.
+        rows = data.Pipeline(arrays, data.Shuffled(96, 16, seed=1), resident=name != "read")
         return common | {
             "model": model, "objective": train.classification(model),
             "data": data.Data(rows), "rules": distributed.MLP,

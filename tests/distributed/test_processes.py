@@ -95,6 +95,18 @@ def test_two_processes_train_as_one_and_one_goes_on_from_what_they_saved(
     np.testing.assert_allclose(further["losses"], expected, rtol=0, atol=1e-10)
 
 
+def test_each_process_reads_its_own_records_in_the_order_of_one(
+    environment: dict[str, str], tmp_path: Path, proofs: ModuleType, x64: None,
+    standard_promotion: None,
+):  # fmt: skip
+    expected = proofs.trained("mlp", "plain", 10)["losses"]
+    assert together(environment, 2, tmp_path / "run", 10, "read", "data=2") == (0, [])
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    losses = [row["loss"] for row in rows if row["split"] == "train"]
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-10)
+
+
 def test_a_process_that_is_killed_ends_all_of_them_at_once(tmp_path: Path):
     code = (
         "import os, pathlib, time\n"
