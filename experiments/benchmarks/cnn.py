@@ -11,7 +11,7 @@ Ours is the jitted net in float32; beside it stand
 - ``lecture_cudnn``, ``lecture_no_cudnn``, ``lecture_cpu``: what jcjohnson/cnn-benchmarks had.
 
 Command: ``python experiments/benchmarks/cnn.py``: every net on a GPU; on a CPU AlexNet, VGG-16,
-ResNet-18 and ResNet-50, for which two cores take an hour, or those of ``--net``.
+ResNet-18 and ResNet-50, or those of ``--net``; ``--only`` leaves columns out.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ left; without it, random weights are written into a folder that is removed again
 own files carry SHA-256 sums: weights that changed on the disk are refused, not used.
 
 Command: ``python experiments/lecture/16_pretrained.py [--net alexnet]``. The three nets have a
-gigabyte of weights between them: about a minute on two cores; ``--quick`` takes a small net.
+gigabyte of weights between them; ``--quick`` takes a small net.
 """
 
 import argparse

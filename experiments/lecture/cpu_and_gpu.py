@@ -3,7 +3,7 @@
 Few fast cores against many slow ones: small work is done sooner by a CPU, large work by a GPU. On a
 machine with a CPU alone that one is drawn, and the other is said to be missing.
 
-Command: ``python experiments/lecture/cpu_and_gpu.py``: half a minute on two cores.
+Command: ``python experiments/lecture/cpu_and_gpu.py``
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Serial, the next batch is read when the step before it is done. Prefetched, threads of the CPU read
 it while the device computes, and a run says itself what share of its time it waited for input.
 
-Command: ``python experiments/lecture/data_bottleneck.py``: a minute on two cores.
+Command: ``python experiments/lecture/data_bottleneck.py``
 """
 
 import argparse

@@ -5,7 +5,7 @@ compiled in passing; the second time nothing is. A dynamic graph starts at once 
 call; a program for each shape pays whenever a new shape comes; ``cond``, ``scan`` over padded
 buckets, a bounded loop and batching by depth pay once.
 
-Command: ``python experiments/lecture/static_and_dynamic.py``: a minute on two cores.
+Command: ``python experiments/lecture/static_and_dynamic.py``
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The lecture's systems, each with its one idea and the command that shows it here.
 
 ``python experiments/lecture/systems.py --write docs/lecture.md`` runs every command, as a user
-would start it, and writes the page with what they printed on this machine: about five minutes on
-two cores. ``--quick`` takes the short form of each; ``--only`` some systems.
+would start it, and writes the page with what they printed on this machine. ``--quick`` takes the
+short form of each; ``--only`` some systems.
 """
 
 from __future__ import annotations
