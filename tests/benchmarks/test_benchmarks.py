@@ -48,6 +48,8 @@ WORKS_AND_PEERS = {
         "resnet18_step": ["torch_eager", "torch_compile", "torch_channels_last"],
         "functorch_cnn_step": ["torch_eager", "torch_compile", "torch_channels_last"],
         "lstm_step": ["torch_eager", "torch_compile"],
+        "gpt_nano_generate": ["torch_eager"],
+        "gpt_repeat_compile": ["4_layers"],
     },
     "transforms": {
         "per_sample_gradients": ["torch_func"],
