@@ -206,7 +206,16 @@ def test_every_layer_of_the_namespace_is_among_the_cases():
         "log_softmax",
     }
     tools = {
-        *("Model", "apply_part", "output_spec", "scope", "tag", "part_key", "current_path"),
+        *(
+            "Model",
+            "apply_part",
+            "output_spec",
+            "scope",
+            "tag",
+            "part_key",
+            "current_path",
+            "placed",
+        ),
         *("treated", "mean_and_log_variance", "apart", "together", "stacked", "unstacked"),
         *("Cell", "LayerError", "Wires"),
     }
