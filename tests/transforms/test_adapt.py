@@ -239,8 +239,9 @@ def test_a_loop_that_cannot_be_is_refused():
         ({"memory": "implicit", "first_order": True}, "needs one batch and second derivatives"),
     ]
     for options, expected in refused:
+        chosen: dict[str, Any] = {"steps": 3} | options
         with pytest.raises(TransformError, match=expected):
-            adapt(loss, optax.sgd(0.1), **{"steps": 3, **options})
+            adapt(loss, optax.sgd(0.1), **chosen)
     with pytest.raises(TransformError, match="no function of them: pass lambda h"):
         adapt(loss, optax.sgd(0.1), 1)(jnp.ones(()), 0.0, {"learning_rate": 0.1})
     with pytest.raises(TransformError, match="a_batch_each wants a first axis of 3, the steps"):

@@ -70,7 +70,7 @@ def main() -> None:
     for _ in range(options.samples + 1):
         began = time.perf_counter()
         for _ in range(options.steps):
-            matrix @ v
+            _ = matrix @ v
         samples.append((time.perf_counter() - began) / options.steps * 1e3)
     print(json.dumps({"samples": samples[1:], "unit": "ms/step"}))
 
