@@ -84,7 +84,7 @@ def _by_hand(model: Any, form: str) -> Any:
     state = fk.train.init_state(model, _optimizer, data.spec["x"], hparams=hparams, seed=1)
     batches = [data(i) for i in range(STEPS)]
     if form == "single":
-        compiled = jax.jit(step)
+        compiled = jax.jit(step, compiler_options=fk.program.measured_options())
         for batch in batches:
             state, _ = compiled(hparams, state, batch)
         return state

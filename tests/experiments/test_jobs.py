@@ -1,5 +1,6 @@
 """Training, resuming, evaluating and comparing from the command line."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -156,11 +157,13 @@ def test_the_main_job_is_the_default_of_the_schema(here):
     import yaml
 
     from functorch_kit.config import Config, to_dict
+    from functorch_kit.config.devices import Launch
 
+    launch = {"launch": dataclasses.asdict(Launch())}
     for experiment in ([], ["experiment=digits_cnn"]):
         shown = here("train.py", *experiment, "--cfg", "job")
         supervision = {"supervise": False, "max_restarts": 5, "backoff": 1.0}  # of the script
-        assert yaml.safe_load(shown.out) == to_dict(Config()) | supervision
+        assert yaml.safe_load(shown.out) == to_dict(Config()) | supervision | launch
 
 
 def test_a_run_that_is_told_to_stop_saves_says_so_and_goes_on_later(
