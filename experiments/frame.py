@@ -245,7 +245,10 @@ def _register(schema: type) -> None:
     store.store(
         name="settings", node={key: value for key, value in defaults.items() if key not in GROUPS}
     )
-    for group in (group for group in GROUPS if group in defaults):
+    for group in GROUPS:
+        if group not in defaults:
+            store.repo.pop(group, None)  # of another script that this process ran before
+            continue
         for name, option in GROUPS[group].items():
             chosen = {"name": name} if len(GROUPS[group]) > 1 else {}
             store.store(group=group, name=name, node={**chosen, **to_dict(option())})

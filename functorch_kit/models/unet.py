@@ -52,9 +52,10 @@ def unet(config: UNetConfig) -> Model:
         >>> import jax, jax.numpy as jnp
         >>> from functorch_kit import models
         >>> model = models.unet(models.UNetConfig(features=(2, 4)))
-        >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 4, 6, 3)))
-        >>> model.apply(params, state, jnp.ones((2, 4, 6, 3)))[0].shape
-        (2, 4, 6, 2)
+        >>> x = jnp.ones((1, 4, 6, 3))
+        >>> params, state = jax.eval_shape(model.init, jax.random.key(0), x)
+        >>> jax.eval_shape(model.apply, params, state, x)[0].shape
+        (1, 4, 6, 2)
     """
     if not config.features:
         raise LayerError("unet: features is empty: give the channels at each size")

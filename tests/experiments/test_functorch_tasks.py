@@ -33,6 +33,7 @@ def run(
     sys.modules.pop("task", None)
 
 
+@pytest.mark.soak
 def test_per_sample_gradients_are_those_of_a_loop_in_the_same_memory_for_every_size(run: Run):
     found = run("per_sample_gradients")
     assert found["largest_difference_from_a_loop"] < 1e-5

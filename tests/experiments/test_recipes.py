@@ -18,7 +18,10 @@ TEXT = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 RECIPES = {"shakespeare_char_cpu": 1.905, "shakespeare_char_cpu_best": 1.80}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe",
+    ["shakespeare_char_cpu_best", pytest.param("shakespeare_char_cpu", marks=pytest.mark.soak)],
+)
 def test_a_recipe_learns_on_the_text_that_comes_with_python(script, tmp_path: Path, recipe: str):
     short = ["train.steps=60", "train.eval_every=30", "train.log_every=1", "run_dir=a"]
     few = ["model.layers=2", "model.width=32", "schedule.warmup_steps=5", "quiet=true"]

@@ -53,7 +53,7 @@ CASES: dict[str, tuple[Any, int]] = {
         0,
     ),
 }
-LARGE = {"vgg11", "vgg11_bn", "googlenet transform_input", "resnet50", "hf resnet50"}
+LARGE = {"vgg11", "vgg11_bn", "googlenet", "googlenet transform_input", "resnet50", "hf resnet50"}
 
 
 @functools.cache

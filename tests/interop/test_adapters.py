@@ -108,6 +108,7 @@ def test_a_run_that_stopped_and_went_on_ends_with_the_bits_of_one_that_did_not(
     assert not equal(whole.state.model_state, jax.tree.map(jnp.zeros_like, whole.state.model_state))
 
 
+@pytest.mark.soak
 def test_lanes_of_a_sweep_are_their_solo_runs(net: Net, whole: Any):
     shared = fit_arguments(net)
     jobs: list[dict[str, Any]] = [

@@ -153,6 +153,7 @@ def test_a_stateful_char_rnn_goes_on_where_it_was(x64):
         np.testing.assert_allclose(y[:, 0], whole[:, step], rtol=1e-11)
 
 
+@pytest.mark.soak
 def test_inception_speaks_thrice_in_training_and_once_in_evaluation():
     config = models.InceptionConfig(outputs=3, auxiliary=True)
     model, images = models.inception(config), jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
