@@ -236,9 +236,8 @@ def _largest(
             slope = (other.peak_bytes - fits.peak_bytes) / (other.micro_batch - low)
             if slope > 0:
                 guess = low + int((memory - fits.peak_bytes) / slope)
-                if fails is None and guess <= low + low // 8:
-                    return fits
-        tried = predicted(min(max(guess, low + 1), high - 1, 8 * low))
+        # Memory may jump from one size to the next: what does not fit has been tried as well.
+        tried = predicted(min(max(guess, low + low // 8 + 1), high - 1, 8 * low))
         if tried.peak_bytes <= memory:
             before, fits = fits, tried
         else:

@@ -79,5 +79,5 @@ def test_the_validation_part_is_the_last_tenth_in_windows_side_by_side(here):
 def _read(shown: str) -> dict[str, Any]:
     import yaml
 
-    of_the_script = ("supervise", "max_restarts", "backoff")
+    of_the_script = ("supervise", "max_restarts", "backoff", "launch")
     return {k: v for k, v in yaml.safe_load(shown).items() if k not in of_the_script}
