@@ -11,7 +11,8 @@ against ``4_layers`` of it (``ours/compile_time.py``).
 
 Command: ``python experiments/benchmarks/models.py --peer-python <python with torch>``. Wanted on
 two cores: at most 1.0 × ``torch_eager`` (of ResNet-18 ``torch_channels_last``) in every step, and
-0.5 × ``torch_eager`` for a token that is generated, 1.3 × ``4_layers``.
+0.5 × ``torch_eager`` for a token that is generated, 1.3 × ``4_layers``. Measured on jax 0.10.2: the
+GPT's step 0.90, ResNet-18 1.28, functorch's CNN 1.04, the LSTM 1.55, a token 1.27, compiling 0.98.
 """
 
 from __future__ import annotations
