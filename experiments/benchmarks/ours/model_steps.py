@@ -87,9 +87,9 @@ def resnet18() -> Stretch:
     return gradient(value, params, model_state, x, slope)
 
 
-def functorch_cnn() -> Stretch:
+def functorch_net() -> fk.nn.Model:
     """The CNN of functorch's examples."""
-    model = fk.nn.serial(
+    return fk.nn.serial(
         conv_0=fk.nn.conv(32, (3, 3), padding="VALID"),
         relu_0=fk.nn.relu,
         conv_1=fk.nn.conv(64, (3, 3), padding="VALID"),
@@ -100,6 +100,11 @@ def functorch_cnn() -> Stretch:
         relu=fk.nn.relu,
         head=fk.nn.dense(10),
     )
+
+
+def functorch_cnn() -> Stretch:
+    """One gradient of that CNN."""
+    model = functorch_net()
     x, y = _normal(0, (64, 28, 28, 1)), jnp.arange(64) % 10
     params, _ = jax.jit(model.init)(jax.random.key(0), x)
 

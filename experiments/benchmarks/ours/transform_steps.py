@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from model_steps import functorch_net
 
 import functorch_kit as fk
 
@@ -34,17 +35,7 @@ class Case(NamedTuple):
 
 def functorch_cnn(size: int = 64) -> Case:
     """Images of noise: the time does not depend on them."""
-    model = fk.nn.serial(
-        conv_0=fk.nn.conv(32, (3, 3), padding="VALID"),
-        relu_0=fk.nn.relu,
-        conv_1=fk.nn.conv(64, (3, 3), padding="VALID"),
-        relu_1=fk.nn.relu,
-        pool=fk.nn.max_pool((2, 2)),
-        flatten=fk.nn.flatten(),
-        dense=fk.nn.dense(128),
-        relu=fk.nn.relu,
-        head=fk.nn.dense(10),
-    )
+    model = functorch_net()
     x = jax.random.normal(jax.random.key(0), (size, 28, 28, 1))
     params, _ = jax.jit(model.init)(jax.random.key(1), x)
     batch = {"x": x, "y": jnp.arange(size, dtype=jnp.int32) % 10}
